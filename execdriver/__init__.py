@@ -1,0 +1,1 @@
+"""How a process becomes a container: the interface, and the drivers behind it."""

@@ -1,0 +1,85 @@
+"""The graph driver's interface: it keeps layers, and makes root file systems out of chains of them.
+
+Terms. A *layer* is the set of changes that one step of an image makes to the one below, its `parent`. Its *id* is
+its chain id (OCI image spec: the digest of the parent's chain id and its own diff id), 64 hex characters: the same
+content on the same base is the same layer, whoever brings it. A *container layer* is a writable one on top of a
+chain; its id is the container's. A *diff id* is the sha256 digest of a layer's uncompressed tar.
+
+Importing a layer. `apply(id, parent, tar)` unpacks into an ingest folder in a confined child, hashes on the way,
+syncs, and renames into place: a layer is there whole or not at all, and applying one that is there already only
+reads the stream. Two callers may apply the same layer at once; one wins and both return.
+
+Running a container. `create(id, parent)` makes its writable layer, durable before it returns. `rootfs(id)` says
+what the exec driver mounts; nothing is mounted by the graph driver on that path, so nothing can leak. `remove(id)`
+forgets a layer of either kind; its files may be unlinked after the answer.
+
+Conformance: `tests/suites/graphdriver.py` runs against every driver.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from windlass.execdriver.driver import RootFS
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One path that differs from the parent: Docker's kinds 0, 1, 2 are modified, added, deleted."""
+
+    path: str
+    kind: Literal[0, 1, 2]
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What `apply` found: the digest of the uncompressed tar, and the bytes of the files in it."""
+
+    diff_id: str
+    size: int
+
+
+class LayerError(Exception):
+    """A layer's stream is refused (broken tar, traversal, a digest that does not fit); nothing of it is kept."""
+
+
+class Driver(Protocol):
+    """Keeps layers under one folder of the data root."""
+
+    name: str
+
+    def status(self) -> list[tuple[str, str]]:
+        """What `info` shows as DriverStatus."""
+        ...
+
+    async def apply(self, id: str | None, parent: str | None, tar: AsyncIterator[bytes]) -> tuple[str, Applied]:
+        """Keep the layer whose uncompressed tar is `tar` on top of `parent`; return its id.
+
+        With `id` None the id is computed from what arrives; otherwise a stream that gives another is refused.
+        Raises LayerError, or OSError (ENOSPC …) naming the path; nothing is kept then.
+        """
+        ...
+
+    async def has(self, id: str) -> bool: ...
+
+    async def create(self, id: str, parent: str | None) -> None:
+        """Make an empty writable layer. Raises FileExistsError, FileNotFoundError (the parent)."""
+        ...
+
+    async def rootfs(self, id: str) -> RootFS:
+        """What to mount as the root of container layer `id`. Raises FileNotFoundError."""
+        ...
+
+    async def remove(self, id: str) -> None:
+        """Forget a layer. Does nothing when it is not there. The caller knows that nobody stands on it."""
+        ...
+
+    async def changes(self, id: str) -> list[Change]:
+        """What container layer `id` changed, sorted by path."""
+        ...
+
+    async def layers(self) -> set[str]:
+        """The ids of all layers, for reconcile."""
+        ...
