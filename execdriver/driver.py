@@ -19,6 +19,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from windlass.lib.rootfs import RootFS
+
 
 class StartError(Exception):
     """A container's or an exec's process could not be started; `step` is the item of the Command that failed.
@@ -32,25 +34,6 @@ class StartError(Exception):
         self.step = step
         self.errno = errno
         self.exit_code = exit_code
-
-
-@dataclass(frozen=True, slots=True)
-class Overlay:
-    """A root file system of layers: `lower` is topmost first; all are folders of the host."""
-
-    lower: tuple[str, ...]
-    upper: str
-    work: str
-
-
-@dataclass(frozen=True, slots=True)
-class Directory:
-    """A root file system that is one folder of the host, made for this container alone."""
-
-    path: str
-
-
-RootFS = Overlay | Directory
 
 
 @dataclass(frozen=True, slots=True)

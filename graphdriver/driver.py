@@ -22,7 +22,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from windlass.execdriver.driver import RootFS
+from windlass.lib.rootfs import RootFS
 
 
 @dataclass(frozen=True, slots=True)

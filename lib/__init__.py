@@ -1,1 +1,1 @@
-""""""
+"""Small pure helpers that know nobody."""
