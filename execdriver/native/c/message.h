@@ -10,7 +10,12 @@
  *
  * The shim reads records until GO, interprets the list up to and including CLONE in its own process, and the
  * child interprets the rest, which ends in EXEC.  It answers STARTED, or FAILED with the errno and the index of
- * the op, and has then undone what it did.  Later daemons reach it through RUNDIR/ctl.sock, with the same records.
+ * the op, and has then undone what it did.  Nothing before GO is answered.  Later daemons reach it through
+ * RUNDIR/ctl.sock, with the same records.
+ *
+ * END.  When the init has ended, its last output goes to the log and to the sessions, then the file `exit` appears
+ * in RUNDIR ("code signal time_ns ooms\n", by rename), ctl.sock goes away, and EXIT goes to every connection.  The
+ * shim leaves once every session has its last byte; a daemon that comes in between finds `exit` and no socket.
  *
  * OP LIST.  Little endian.  A header, then ops; each op is a multiple of 8 bytes long.  An op's payload is `nstr`
  * strings, each ended by NUL, or raw bytes when nstr is 0.  Whoever reads it checks every bound: the list comes
@@ -48,14 +53,15 @@ enum op_code {
     OP_LOG = 2,       /* path; a = mode (LOG_*), b = max size in bytes (0: no rotation), c = max files */
     OP_STDIO = 3,     /* a = flags (STDIO_*), b = rows << 16 | columns, c = uid that owns the terminal */
     OP_OVERLAY = 4,   /* upper, work, lower 1 (topmost) .. n; a = slot, b = mount attributes: fsopen, fsconfig, fsmount */
-    OP_OPEN_TREE = 5, /* path; a = slot, b = 1: recursive, c = mount attributes set on the clone */
+    OP_OPEN_TREE = 5, /* path; a = slot, b = 1: recursive, c = MOUNT_ATTR_* set on the clone, which is private */
     OP_OPEN_CGROUP = 6, /* path; a = slot: a cgroup v2 directory, for CLONE_INTO_CGROUP */
     OP_OOM_V1 = 7,    /* path of a v1 memory cgroup: eventfd on memory.oom_control */
     OP_OOM_V2 = 8,    /* path of a v2 cgroup: inotify on memory.events */
     OP_CLONE = 9,     /* a = CLONE_NEW* flags, b = slot of the cgroup or NONE; the border: the child runs what follows */
 
-    /* Interpreted by the exec'd process's middle stage: an op list for EXEC records starts with this one. */
-    OP_JOIN = 16, /* a = CLONE_NEW* flags: setns(init's pidfd), then clone3(CLONE_PARENT) */
+    /* An op list for EXEC records: OPEN_CGROUP by the shim, WRITE (v1 `tasks`) and JOIN by the middle process, the
+     * rest by the exec'd process, which sees the root of the container as "the root". */
+    OP_JOIN = 16, /* a = CLONE_NEW* flags: setns(init's pidfd), then clone3(CLONE_PARENT); b as in CLONE */
 
     /* Interpreted by the child, in this order of kinds; see execdriver/native/spec.py for why. */
     OP_WRITE = 32,    /* path, text; a = 1: failure is ignored.  Host paths, before PIVOT only */
@@ -63,13 +69,14 @@ enum op_code {
     OP_UNSHARE = 34,  /* a = CLONE_NEW* flags */
     OP_PRIVATE = 35,  /* make every mount of the new namespace a slave: nothing propagates back to the host */
     OP_ROOT = 36,     /* path: where the root file system goes; a = slot with the mount, moved there; becomes "the root" */
-    OP_MOUNT = 37,    /* target, file system type, source, options text; a = MS_* flags */
+    OP_MOUNT = 37,    /* target, file system type, source, options text; a = MS_* flags.  With MS_REMOUNT the
+                         flags are added to the mount that is there */
     OP_BIND = 38,     /* target; a = slot with a detached mount, moved there */
-    OP_MKDIR = 39,    /* path; a = mode.  An existing directory is kept; the leaf is never followed */
+    OP_MKDIR = 39,    /* path; a = mode.  Parents are made (0755), an existing directory is kept, the leaf is never followed */
     OP_MKNOD = 40,    /* path; a = mode with S_IFCHR or S_IFBLK, b = device number, c = uid << 32 | gid */
     OP_SYMLINK = 41,  /* target text, path */
-    OP_TOUCH = 42,    /* path; a = mode: an empty regular file, as a place to bind on; an existing one is kept */
-    OP_DEVICE = 43,   /* host path, target path: bind a host device node (user namespaces, --device) */
+    OP_TOUCH = 42,    /* path; a = mode: an empty regular file, as a place to bind on; parents and existing as MKDIR */
+    OP_DEVICE = 43,   /* host path, target path: bind a host device node; the target is made when missing */
     OP_MASK = 44,     /* path: an empty read-only tmpfs over a directory, the null device over a file; missing is fine */
     OP_READONLY = 45, /* path: bound on itself read-only, with what is below; missing is fine */
     OP_READONLY_ROOT = 46, /* the root mount becomes read-only, without what is mounted on it */
@@ -111,21 +118,25 @@ struct record {
 enum record_type {
     /* daemon -> shim */
     REC_GO = 1,
-    REC_ATTACH = 2,      /* fd: the client; a = ATTACH_* flags, b = session number, data = detach keys, NUL-ended */
+    REC_ATTACH = 2,      /* fd 0: the client, a stream socket; fd 1 (may be missing): a memfd with stdin that came
+                            early; a = ATTACH_* flags, b = session number, data = detach keys (terminals only),
+                            NUL-ended.  Answered by OK or ERROR, as all of these */
     REC_STDIN_CLOSE = 3,
     REC_RESIZE = 4,      /* a = rows << 16 | columns */
     REC_SIGNAL = 5,      /* a = signal, sent through the pidfd */
-    REC_STATUS = 6,      /* answered by STATE */
-    REC_EXEC = 7,        /* fd 0: op list, fd 1 (may be missing): the client; a = STDIO_* | ATTACH_* << 8,
-                            b = session number << 32 | rows << 16 | columns, data = detach keys */
+    REC_STATUS = 6,      /* answered by STATE, or ERROR ESRCH for an exec that is not there (any more) */
+    REC_EXEC = 7,        /* fd 0: op list, fd 1 (may be missing): the client, fd 2 (may be missing): early stdin;
+                            proc = its number, 1..65535; a = STDIO_* | ATTACH_* << 8, b = session number << 32 |
+                            rows << 16 | columns, data = detach keys.  Answered by STARTED or FAILED */
     REC_ROTATE = 8,      /* rotate the log now */
 
     /* shim -> daemon */
     REC_STARTED = 32,    /* a = pid, fd: its pidfd */
-    REC_FAILED = 33,     /* a = errno, b = index of the op, data = the system call's name */
+    REC_FAILED = 33,     /* a = errno, b = index of the op or NONE, data = the system call's name */
     REC_EXIT = 34,       /* a = exit code (128 + signal when killed), b = CLOCK_REALTIME in ns, data[0] = signal */
     REC_OOM = 35,        /* a = how often so far */
-    REC_STATE = 36,      /* a = pid, b = PROTOCOL_VERSION, data: u32 started, u32 dropped log lines, fd: init's pidfd */
+    REC_STATE = 36,      /* a = pid, b = PROTOCOL_VERSION, data: u32 started (0 or 1), u32 dropped log lines, u32 ooms;
+                            fd: the process's pidfd */
     REC_DETACHED = 37,   /* b = session number, a = 1: by the detach keys, 0: the client went, 2: the process's output ended */
     REC_ERROR = 38,      /* a = errno, b = the type of the record that it answers */
     REC_OK = 39,         /* b = the type of the record that it answers */

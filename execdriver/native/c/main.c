@@ -1,0 +1,32 @@
+/* windlass-shim: one small static program, several modes; message.h tells the story of the first. */
+#include <stdio.h>
+#include <string.h>
+
+#include "message.h"
+#include "modes.h"
+
+static int version_main(int argc, char **argv)
+{
+    (void)argc, (void)argv;
+    printf("windlass-shim protocol %d oplist %d\n", PROTOCOL_VERSION, OPLIST_VERSION);
+    return 0;
+}
+
+static const struct {
+    const char *name;
+    int (*main)(int argc, char **argv);
+} modes[] = {
+    {"run", run_main},
+    {"logs", logs_main},
+    {"unpack", unpack_main},
+    {"version", version_main},
+};
+
+int main(int argc, char **argv)
+{
+    for (size_t i = 0; argc > 1 && i < sizeof modes / sizeof *modes; i++)
+        if (modes[i].main && !strcmp(argv[1], modes[i].name))
+            return modes[i].main(argc - 1, argv + 1);
+    fputs("usage: windlass-shim run|logs|unpack|version ...\n", stderr);
+    return 64;
+}

@@ -1,0 +1,12 @@
+/* The modes of windlass-shim: what argv[1] names.  Each is a program of its own that shares the binary.
+ *
+ * argv[0] is the mode's own name, argv[1] its first argument; the answer is the exit status.
+ */
+#ifndef WINDLASS_MODES_H
+#define WINDLASS_MODES_H
+
+int run_main(int argc, char **argv);    /* run CONTAINER-ID: start and supervise a container */
+int logs_main(int argc, char **argv);   /* logs PATH MAXFILES FLAGS TAIL SINCE UNTIL: read a json-file log */
+int unpack_main(int argc, char **argv); /* unpack ...: read a layer's tar stream into the current directory */
+
+#endif
