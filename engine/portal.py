@@ -113,7 +113,7 @@ class Portal:
         async def call() -> None:
             try:
                 outcome.put((True, await function()))
-            except BaseException as exc:  # noqa: BLE001 - it is raised in the script's thread
+            except BaseException as exc:
                 outcome.put((False, exc))
                 if not isinstance(exc, Exception):
                     raise

@@ -122,7 +122,7 @@ class Shutdown:
         with trio.CancelScope(shield=True, deadline=trio.current_time() + timeout) as scope:
             try:
                 await hook()
-            except Exception as exc:  # noqa: BLE001 - one hook must not keep the others from running
+            except Exception as exc:
                 self._report.failed_hooks[name] = f"{type(exc).__name__}: {exc}"
                 logger.error("shutdown hook %s failed, ignoring", name, exc_info=exc)
         if scope.cancelled_caught:
