@@ -21,7 +21,7 @@
  * strings, each ended by NUL, or raw bytes when nstr is 0.  Whoever reads it checks every bound: the list comes
  * from root, but a torn or foreign list must fail with EBADMSG, never run half understood.
  *
- * SLOTS.  Ops that open something put the file descriptor into a numbered slot (0..15); later ops name the slot.
+ * SLOTS.  Ops that open something put the file descriptor into a numbered slot (0..127); later ops name the slot.
  * Slots are real file descriptors of the shim, CLOEXEC, and are closed in the child before any path of the image
  * is resolved (CVE-2024-21626).
  */
@@ -32,7 +32,7 @@
 #define OPLIST_MAGIC 0x534c4457u /* "WDLS" */
 #define OPLIST_VERSION 1
 #define OPLIST_MAX (1u << 20)
-#define SLOTS 16
+#define SLOTS 128 /* a container may have many volumes, and each needs one */
 
 struct oplist_header {
     uint32_t magic, version;
@@ -65,7 +65,8 @@ enum op_code {
 
     /* Interpreted by the child, in this order of kinds; see execdriver/native/spec.py for why. */
     OP_WRITE = 32,    /* path, text; a = 1: failure is ignored.  Host paths, before PIVOT only */
-    OP_SETNS = 33,    /* path; a = CLONE_NEW* kind */
+    OP_SETNS = 33,    /* path; a = CLONE_NEW* kind.  CLONE_NEWPID alone comes before CLONE, by the shim: a process never
+                         changes its own pid namespace, only that of its children to come */
     OP_UNSHARE = 34,  /* a = CLONE_NEW* flags */
     OP_PRIVATE = 35,  /* make every mount of the new namespace a slave: nothing propagates back to the host */
     OP_ROOT = 36,     /* path: where the root file system goes; a = slot with the mount, moved there; becomes "the root" */
