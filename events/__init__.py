@@ -1,1 +1,5 @@
-""""""
+"""What happened, told to whoever listens."""
+
+from .events import Events, install
+
+__all__ = ["Events", "install"]
