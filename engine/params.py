@@ -126,11 +126,13 @@ def from_text(hint: Any, value: Any, key: str) -> Any:
 
 
 def _bare(hint: Any) -> Any:
-    """`hint` without Annotated and without None."""
+    """`hint` without Annotated and without None; a list that may also be one bare string is a list."""
     while typing.get_origin(hint) is typing.Annotated:
         hint = typing.get_args(hint)[0]
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         rest = [arg for arg in typing.get_args(hint) if arg is not type(None)]
+        if len(rest) > 1 and str in rest:
+            rest.remove(str)
         if len(rest) == 1:
             return _bare(rest[0])
     return hint
