@@ -39,7 +39,8 @@ class Database:
         self._writer_limit = trio.CapacityLimiter(1)
         self._reader_limit = trio.CapacityLimiter(READERS)
         self._idle: list[sqlite3.Connection] = []
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # of the idle readers
+        self._write_lock = threading.Lock()
         self._writer = self._connect()
         with self._guarded():
             self._writer.execute("CREATE TABLE IF NOT EXISTS schema_version (owner TEXT PRIMARY KEY, steps INTEGER)")
@@ -74,7 +75,7 @@ class Database:
 
     def write_now(self, function: Callable[[sqlite3.Connection], T]) -> T:
         """`write`, blocking, for threads and start-up."""
-        with self._lock:
+        with self._write_lock:
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 result = function(self._writer)
