@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.support import daemon, leaks
 from tests.support.cli import Docker
 from tests.support.images import busybox_rootfs

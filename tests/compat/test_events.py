@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 
 import pytest
-
 from tests.support.cli import Docker
 from tests.support.images import docker_archive, layer
 from tests.support.wire import Wire
@@ -46,7 +45,7 @@ def test_a_follower_sees_events_as_they_happen(docker: Docker, image: str, name:
 def test_die_tells_the_exit_code_and_the_image(docker: Docker, image: str, name: str) -> None:
     began = time.time()
     docker("run", "--name", name, "--network", "none", "-l", "a=b", image, "sh", "-c", "exit 7")
-    form = "{{.Type}} {{.Actor.Attributes.exitCode}} {{.Actor.Attributes.image}} {{.Actor.Attributes.name}} {{.Actor.Attributes.a}}"
+    form = "{{.Type}} " + " ".join(f"{{{{.Actor.Attributes.{key}}}}}" for key in ("exitCode", "image", "name", "a"))
     found = past(docker, began, f"container={name}", "event=die", form=form)
     assert found == [f"container 7 {image} {name} b"]
 

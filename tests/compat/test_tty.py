@@ -1,7 +1,6 @@
 """`docker run -it`, `attach` and `exec -it` on a real terminal: size, keys, detach, re-attach."""
 
 import pytest
-
 from tests.support.cli import Docker
 from tests.support.terminal import Terminal
 
