@@ -39,4 +39,9 @@ class BuildExt(build_ext):
         Path(f"{target}.new").replace(target)
 
 
-setup(cffi_modules=["src/windlass/kernel/sys_build.py:ffibuilder"], cmdclass={"build_ext": BuildExt})
+setup(
+    cffi_modules=["src/windlass/kernel/sys_build.py:ffibuilder"],
+    cmdclass={"build_ext": BuildExt},
+    # One wheel for every Python from 3.11 on: the extension keeps to the limited API, the shim knows no Python.
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
+)

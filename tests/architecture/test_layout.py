@@ -89,6 +89,12 @@ def test_builtins_is_no_package() -> None:
     assert not (ROOT / "builtins" / "__init__.py").exists()
 
 
+def test_every_folder_of_modules_is_a_package() -> None:
+    """A wheel holds packages only, and a folder without __init__.py would be missing from it."""
+    folders = {path.parent for path in modules()} - {PACKAGE, ROOT / "builtins"}
+    assert [name(folder) for folder in folders if not (folder / "__init__.py").exists()] == []
+
+
 def test_no_file_is_too_long_to_read() -> None:
     lengths = {name(path): len(path.read_text().splitlines()) for path in sources()}
     assert {path: lines for path, lines in lengths.items() if lines > MOST_LINES} == {}
