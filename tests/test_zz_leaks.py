@@ -4,7 +4,6 @@ import contextlib
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from tests.support import daemon, leaks
@@ -14,14 +13,13 @@ pytestmark = pytest.mark.root
 
 def test_a_process_that_names_our_folder_is_found() -> None:
     """The check can fail: a process left behind is seen, and is gone when it is ended."""
-    root = str(daemon.SESSION)
-    with subprocess.Popen([sys.executable, "-c", "input()", f"{root}/left"], stdin=subprocess.PIPE) as left:
-        assert any(entry.startswith(f"{left.pid} ") for entry in leaks.processes([root]))
-    assert not any(entry.startswith(f"{left.pid} ") for entry in leaks.processes([root]))
+    argv = [sys.executable, "-c", "input()", str(daemon.SESSION / "left")]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as left:
+        assert any(entry.startswith(f"{left.pid} ") for entry in leaks.processes())
+    assert not any(entry.startswith(f"{left.pid} ") for entry in leaks.processes())
 
 
-def test_a_cgroup_and_a_mount_of_ours_are_found(tmp_path: Path) -> None:
-    """The check can fail: a cgroup and a mount left behind are seen."""
+def test_a_cgroup_of_ours_is_found() -> None:
     parents = [path for path in (leaks.CGROUPS / "pids", leaks.CGROUPS) if (path / "cgroup.procs").exists()]
     cgroup = parents[0] / "windlass" / f"leak-{os.getpid()}"
     cgroup.mkdir(parents=True)
@@ -31,16 +29,26 @@ def test_a_cgroup_and_a_mount_of_ours_are_found(tmp_path: Path) -> None:
         cgroup.rmdir()
         with contextlib.suppress(OSError):  # a daemon of another run may be using it
             cgroup.parent.rmdir()
-    subprocess.run(["mount", "-t", "tmpfs", "windlass-test", tmp_path], check=True)
+
+
+def test_a_mount_and_a_folder_of_ours_are_found() -> None:
+    place = daemon.SESSION / "mounted"
+    place.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "windlass-test", place], check=True)
     try:
-        assert leaks.mounts([str(tmp_path)]) == {str(tmp_path)}
+        assert (leaks.mounts(), leaks.files()) == ({str(place)}, {str(daemon.SESSION)})
     finally:
-        subprocess.run(["umount", tmp_path], check=True)
+        subprocess.run(["umount", place], check=True)
 
 
-def test_nothing_of_ours_is_left(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_another_runs_folder_is_not_ours() -> None:
+    """The parent of this process is alive, so what carries its number may be in use."""
+    assert not leaks.is_ours(f"{leaks.MARK}{os.getppid()}/d1/w.sock")
+    assert leaks.is_ours(f"{leaks.MARK}{os.getpid()}/d1/w.sock")
+
+
+def test_nothing_of_ours_is_left() -> None:
     """Runs last (see conftest): ends the session's daemons, then looks at the whole machine."""
     daemon.close_all()
-    leaks.watch(tmp_path_factory.getbasetemp())
     assert daemon.LEFT == []
     assert leaks.left() == {}

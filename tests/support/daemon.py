@@ -19,7 +19,8 @@ ID = re.compile(r"[0-9a-f]{64}")  # of a container; nothing named so may outlive
 START_LIMIT = 30.0  # seconds until a daemon must answer
 STOP_LIMIT = 30.0  # seconds until a daemon must be gone after SIGTERM
 LEFT: list[str] = []  # what closed daemons left in their exec roots
-SESSION = Path(tempfile.gettempdir()) / f"windlass-test-{os.getpid()}"  # all roots of this run are below
+MARK = f"{tempfile.gettempdir()}/windlass-test-"
+SESSION = Path(f"{MARK}{os.getpid()}")  # all roots of this run are below; its name tells whose they are
 
 
 def command(*arguments: str) -> list[str]:

@@ -1,18 +1,21 @@
 """Find what a test run has left on the machine: processes, mounts, cgroups, links, tables, files.
 
-Only resources that carry our marks count (the machine has others, and other runs of this suite may
-go on at the same time): the run's own folders in a process, a mount or a socket; the name `windlass`
-in a cgroup, a table, a link or a folder under /run, if it was not there when the run began.
+Only resources that carry our marks count, since the machine has others and other runs of this suite
+may go on at the same time. A run keeps everything below a folder that is named after its process;
+what names such a folder is left over when that process is this one, or is gone. What cannot name a
+folder (cgroups, links, tables) counts when it says `windlass` and was not there when the run began.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-from .daemon import SESSION
+from .daemon import MARK
 
 PATIENCE = 5.0  # seconds for a supervisor that was told to end, and for the kernel to reap it
 CGROUPS = Path("/sys/fs/cgroup")
@@ -21,59 +24,43 @@ _before: Found = {}
 
 
 def remember() -> None:
-    """Note what carries our marks before the first test runs."""
-    _before.update(snapshot(roots()))
-
-
-def roots() -> list[str]:
-    """Return the folders that only this run uses."""
-    return [str(SESSION), *_pytest_folders]
-
-
-_pytest_folders: list[str] = []
-
-
-def watch(folder: Path) -> None:
-    """Count what names this folder as ours, too."""
-    _pytest_folders.append(str(folder))
+    """Note which nameless resources are there before the first test runs."""
+    _before.update(nameless())
 
 
 def left() -> Found:
-    """Return what is there now and was not before, after some patience with what is just ending."""
+    """Return what is left, after some patience with what is just ending."""
     deadline = time.monotonic() + PATIENCE
-    while found := _difference():
-        if time.monotonic() > deadline:
-            break
+    while (found := _found()) and time.monotonic() < deadline:
         time.sleep(0.1)
     return found
 
 
-def _difference() -> Found:
-    now = snapshot(roots())
-    return {kind: new for kind, names in now.items() if (new := names - _before.get(kind, set()))}
+def _found() -> Found:
+    new = {kind: names - _before.get(kind, set()) for kind, names in nameless().items()}
+    named = {"process": processes(), "mount": mounts(), "socket": sockets(), "file": files()}
+    return {kind: names for kind, names in (new | named).items() if names}
 
 
-def snapshot(ours: list[str]) -> Found:
-    """Return everything with a mark, by kind."""
-    return {
-        "process": processes(ours),
-        "mount": mounts(ours),
-        "cgroup": cgroups(),
-        "network link": links(),
-        "nft table": tables(),
-        "socket": sockets(ours),
-        "file": files(),
-    }
+def nameless() -> Found:
+    """Return what says `windlass`, without saying which run's it is."""
+    return {"cgroup": cgroups(), "network link": links(), "nft table": tables(), "default": defaults()}
 
 
-def processes(ours: list[str]) -> set[str]:
-    """Return processes that name one of our folders in arguments, environment, cwd or open files."""
+def is_ours(text: str) -> bool:
+    """Tell whether a text names the folder of this run, or of one whose process is gone."""
+    owners = {int(pid) for pid in re.findall(re.escape(MARK) + r"(\d+)", text)}
+    return any(pid == os.getpid() or not Path(f"/proc/{pid}").exists() for pid in owners)
+
+
+def processes() -> set[str]:
+    """Return processes that name a run's folder in arguments, environment, cwd, root or open files."""
     found = set()
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit() or int(folder.name) == os.getpid():
             continue
         try:
-            if any(root in text for text in _process_texts(folder) for root in ours):
+            if any(is_ours(text) for text in _process_texts(folder)):
                 words = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 found.add(f"{folder.name} {words[:200]}")
         except OSError:  # it ended while we looked
@@ -81,25 +68,30 @@ def processes(ours: list[str]) -> set[str]:
     return found
 
 
-def _process_texts(folder: Path) -> list[str]:
-    texts = [(folder / name).read_bytes().decode(errors="replace") for name in ("cmdline", "environ")]
-    texts += [os.readlink(link) for link in (folder / "cwd", folder / "root")]
-    for link in (folder / "fd").iterdir():
-        texts.append(_target(link))
-    return texts
+def _process_texts(folder: Path) -> Iterator[str]:
+    yield from ((folder / name).read_bytes().decode(errors="replace") for name in ("cmdline", "environ"))
+    for link in (folder / "cwd", folder / "root", *(folder / "fd").iterdir()):
+        try:
+            yield os.readlink(link)
+        except FileNotFoundError:  # the file was closed meanwhile
+            continue
 
 
-def _target(link: Path) -> str:
-    try:
-        return os.readlink(link)
-    except OSError:  # the file was closed meanwhile
-        return ""
-
-
-def mounts(ours: list[str]) -> set[str]:
-    """Return mount points of our namespace that lie in our folders or are made of them (proc(5))."""
+def mounts() -> set[str]:
+    """Return mount points of our namespace that lie in a run's folder or are made of it (proc(5))."""
     lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return {line.split()[4] for line in lines if any(root in line for root in ours)}
+    return {line.split()[4] for line in lines if is_ours(line)}
+
+
+def sockets() -> set[str]:
+    """Return Unix sockets bound in a run's folder."""
+    lines = Path("/proc/net/unix").read_text().splitlines()[1:]
+    return {fields[7] for line in lines if len(fields := line.split()) > 7 and is_ours(fields[7])}
+
+
+def files() -> set[str]:
+    """Return the folders of runs that are over."""
+    return {str(path) for path in Path(tempfile.gettempdir()).glob(f"{Path(MARK).name}*") if is_ours(str(path))}
 
 
 def cgroups() -> set[str]:
@@ -135,15 +127,8 @@ def tables() -> set[str]:
     return {line for line in listed.splitlines() if "windlass" in line}
 
 
-def sockets(ours: list[str]) -> set[str]:
-    """Return Unix sockets bound in our folders."""
-    lines = Path("/proc/net/unix").read_text().splitlines()[1:]
-    return {fields[7] for line in lines if len(fields := line.split()) > 7 and fields[7].startswith(tuple(ours))}
-
-
-def files() -> set[str]:
-    """Return this run's folder, and what of ours lies in the default places."""
-    default = [Path("/run/windlass"), Path("/var/lib/windlass"), Path("/var/run/windlass.sock")]
-    named = [path for path in Path("/run/netns").glob("*") if "windlass" in path.name]
-    mine = [path for path in Path(tempfile.gettempdir()).glob(SESSION.name) if path.exists()]
-    return {str(path) for path in (*default, *named, *mine) if path.exists()}
+def defaults() -> set[str]:
+    """Return what lies in the places that a daemon uses when it is told no others; tests always tell."""
+    places = [Path("/run/windlass"), Path("/var/lib/windlass"), Path("/var/run/windlass.sock")]
+    places += [path for path in Path("/run/netns").glob("*") if "windlass" in path.name]
+    return {str(path) for path in places if path.exists()}

@@ -18,20 +18,24 @@ from .cli import Docker
 from .packages import PROJECT
 
 FOLDER = PROJECT / "tests" / "data" / "create-bodies"
-NONE = ["--network", "none"]
-RUNS: dict[str, list[str]] = {
-    "plain": ["run", "--rm", "busybox", "echo", "hi"],
-    "input": ["run", "-i", "--rm", *NONE, "busybox", "cat"],
-    "terminal": ["run", "-it", "--rm", *NONE, "busybox", "true"],
-    "detached": ["run", "-d", *NONE, "busybox", "sleep", "1"],
-    "create": ["create", *NONE, "busybox"],
-    "process": ["create", *NONE, *["-e", "A=1", "-l", "b=2", "-w", "/tmp", "-u", "nobody:1", "--group-add", "50", "-h", "ship", "--entrypoint", "sh"], "busybox", "-c", "id"],
-    "limits": ["create", *NONE, *["-m", "64m", "--memory-swap", "128m", "--cpus", "0.5", "--cpu-shares", "512", "--pids-limit", "50", "--ulimit", "nofile=64:128"], "busybox"],
-    "files": ["create", *NONE, *["--read-only", "--tmpfs", "/scratch:size=64k", "--shm-size", "1m", "--device", "/dev/null:/dev/mine"], "busybox"],
-    "security": ["create", *NONE, *["--cap-drop", "ALL", "--cap-add", "CHOWN", "--security-opt", "no-new-privileges", "--init", "--ipc", "private"], "busybox"],
-    "ending": ["create", *NONE, *["--stop-signal", "USR1", "--stop-timeout", "5", "--log-driver", "json-file", "--log-opt", "max-size=1m"], "busybox"],
-    "healthcheck": ["create", *NONE, "--health-cmd", "true", "--health-interval", "5s", "--restart", "on-failure:3", "busybox"],
-}  # fmt: skip
+RUNS = {
+    "plain": "run --rm busybox echo hi",
+    "input": "run -i --rm --network none busybox cat",
+    "terminal": "run -it --rm --network none busybox true",
+    "detached": "run -d --network none busybox sleep 1",
+    "create": "create --network none busybox",
+    "process": "create --network none -e A=1 -l b=2 -w /tmp -u nobody:1 --group-add 50 -h ship "
+    "--entrypoint sh busybox -c id",
+    "limits": "create --network none -m 64m --memory-swap 128m --cpus 0.5 --cpu-shares 512 --pids-limit 50 "
+    "--ulimit nofile=64:128 busybox",
+    "files": "create --network none --read-only --tmpfs /scratch:size=64k --shm-size 1m "
+    "--device /dev/null:/dev/mine busybox",
+    "security": "create --network none --cap-drop ALL --cap-add CHOWN --security-opt no-new-privileges --init "
+    "--ipc private busybox",
+    "ending": "create --network none --stop-signal USR1 --stop-timeout 5 --log-driver json-file "
+    "--log-opt max-size=1m busybox",
+    "healthcheck": "create --network none --health-cmd true --health-interval 5s --restart on-failure:3 busybox",
+}
 
 
 def pump(source: socket.socket, target: socket.socket, kept: bytearray | None) -> None:
@@ -79,7 +83,7 @@ def main(engine: str) -> None:
         docker = Docker(f"unix://{path}", Path(folder))
         for name, words in RUNS.items():
             sent.clear()
-            with docker.terminal(*words) as terminal:
+            with docker.terminal(*words.split()) as terminal:
                 if name == "input":
                     terminal.type(b"\x04")
                 terminal.finish()
