@@ -1,1 +1,1 @@
-""""""
+"""Images: their records, tags, layers, and the archives that they come in."""

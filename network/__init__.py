@@ -1,1 +1,1 @@
-""""""
+"""Bridges, veths, addresses and published ports."""

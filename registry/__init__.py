@@ -1,1 +1,1 @@
-""""""
+"""Images from and to registries."""

@@ -1,1 +1,1 @@
-""""""
+"""Named volumes and binds."""

@@ -118,11 +118,11 @@ def test_nobody_imports_a_bare_folder_name() -> None:
 
 
 def test_inside_a_folder_imports_are_relative() -> None:
-    def itself(path: Path) -> bool:
-        own = f"windlass.{path.relative_to(ROOT).parts[0]}."
-        return any(f"{module}.".startswith(own) for module in outside(path))
+    def neighbours(path: Path) -> set[str]:
+        own = ".".join(("windlass", *path.relative_to(ROOT).parent.parts, ""))
+        return {module for module in outside(path) if f"{module}.".startswith(own)}
 
-    assert [name(path) for path in modules() if itself(path)] == []
+    assert {name(path): found for path in modules() if (found := neighbours(path))} == {}
 
 
 def test_only_the_network_imports_pyroute2() -> None:
