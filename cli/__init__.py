@@ -1,1 +1,1 @@
-"""The command line: one module per command, and a quick start."""
+"""The command line. Client commands start fast: no trio, no h11, no msgspec, no engine."""

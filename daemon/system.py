@@ -73,7 +73,7 @@ def install_info(engine: Engine, facts: Facts) -> None:
 
 
 def version_info(commit: str, built: str) -> VersionInfo:
-    details = {
+    details: dict[str, Any] = {
         "ApiVersion": API_VERSION,
         "MinAPIVersion": MIN_API_VERSION,
         "GitCommit": commit,
@@ -96,7 +96,8 @@ async def system_info(engine: Engine, facts: Facts, daemon_id: str) -> SystemInf
     containers = Counter(each.State for each in await _ask(engine, "containers", all=True) or ())
     images = await _ask(engine, "images") or ()
     listeners = await _ask(engine, "subscribers_count")
-    release, features = host.os_release(), host.cgroup_features()
+    release = host.os_release()
+    features: dict[str, Any] = {**host.cgroup_features()}
     lacking = [f"WARNING: {text}" for key, text in ABSENT.items() if not features[key]]
     return SystemInfo(
         ID=daemon_id,

@@ -27,7 +27,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
 
     hosts: list[str] = []
     group: str = "docker"
-    tls: bool = False
+    tls: bool | None = None  # false, said aloud: TCP without TLS is what is wanted
     tlsverify: bool = False
     tlscacert: str = ""
     tlscert: str = ""

@@ -1,0 +1,255 @@
+"""Puts a windlass together. The only place that knows every subsystem.
+
+    main_daemon    an engine with HTTP in front, until a signal ends it: `windlass daemon`
+    open           the same engine in a script's own process, without HTTP: `windlass.open()`
+
+Start-up follows Docker's mainDaemon. What is quick is registered first, the listeners are bound, and the daemon is
+built in the background meanwhile: early clients wait at the gate instead of failing. `acceptconnections` opens it.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+
+import trio
+
+from windlass import api, events
+from windlass.daemon import system
+from windlass.engine import Engine, Portal, plugins
+from windlass.engine.errors import Conflict, JobError
+from windlass.lib.config import DEFAULT_HOST, Config
+from windlass.lib.pidfile import Held, Lock
+from windlass.lib.trap import trap
+from windlass.lib.version import VERSION, commit
+
+FAILED = 1  # exit status of a daemon that could not start
+
+logger = logging.getLogger("windlass")
+
+
+async def main_daemon(config: Config) -> int:
+    """Run a daemon until a signal ends it; return its exit status: 0, or 1 when it could not start."""
+    ending = trio.Event()
+    is_up = False
+    try:
+        with roots(config):
+            async with trio.open_nursery() as nursery:
+                engine = Engine()
+                await nursery.start(trap, ending.set, functools.partial(_running, engine))
+                is_up = await _live(engine, config, ending)
+                nursery.cancel_scope.cancel()
+    except* (JobError, OSError) as failures:
+        for failure in _leaves(failures):
+            logger.critical("windlass did not start: %s", failure)
+    return 0 if is_up else FAILED
+
+
+async def _live(engine: Engine, config: Config, ending: trio.Event) -> bool:
+    """Serve until `ending`; return False when the daemon could not be built."""
+    is_up = True
+
+    async def build_or_end() -> None:
+        nonlocal is_up
+        is_up = await _build_and_accept(engine, config)
+        if not is_up:
+            ending.set()
+
+    async with engine:
+        register(engine)
+        api.install(engine)
+        await _serve(engine, config)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(build_or_end)
+            await ending.wait()
+            nursery.cancel_scope.cancel()
+        report = await engine.shutdown(config.shutdown_timeout)
+    logger.info("windlass is down%s", "" if report.is_clean else f": {report}")
+    return is_up
+
+
+async def _serve(engine: Engine, config: Config) -> None:
+    """Bind every listener. Nobody is answered yet."""
+    await engine.job(
+        "serveapi",
+        *(config.hosts or [DEFAULT_HOST]),
+        Logging=True,
+        EnableCors=config.api_enable_cors,
+        CorsHeaders=config.api_cors_header,
+        Version=VERSION,
+        SocketGroup=config.group,
+        Tls=config.tls or config.tlsverify,
+        AllowPlainTcp=config.tls is False,
+        TlsVerify=config.tlsverify,
+        TlsCa=config.tlscacert,
+        TlsCert=config.tlscert,
+        TlsKey=config.tlskey,
+        BufferRequests=True,
+    ).start()
+
+
+async def _build_and_accept(engine: Engine, config: Config) -> bool:
+    """Build the daemon and open the gate; when that fails, who waits there is told why."""
+    try:
+        await build(engine, config)
+    except Exception as exc:  # whatever it is, clients wait for an answer
+        logger.critical("windlass did not start: %s", exc, exc_info=None if _is_expected(exc) else exc)
+        await engine.job("acceptconnections", error=f"windlass did not start: {exc}").run()
+        return False
+    await engine.job("acceptconnections").run()
+    return True
+
+
+def _is_expected(exc: Exception) -> bool:
+    """True for what is told in a sentence; the rest is a fault of ours, whose traceback we want."""
+    return isinstance(exc, JobError | OSError | plugins.PluginError)
+
+
+def _running(engine: Engine) -> str:
+    return "jobs: " + (", ".join(map(str, engine.running.values())) or "none")
+
+
+# -- assembly ----------------------------------------------------------------------------------------------------
+
+
+def register(engine: Engine) -> None:
+    """Install what is quick and needs no disk."""
+    system.install_version(engine, commit())
+    events.install(engine)
+
+
+async def build(engine: Engine, config: Config) -> None:
+    """Build the daemon on its roots, which are locked: databases, drivers, subsystems, plugins."""
+    from windlass import image
+    from windlass.daemon import install as daemon
+    from windlass.execdriver.native.launch import NativeDriver
+    from windlass.lib.database import Database
+
+    data_root, exec_root = Path(config.data_root), Path(config.exec_root)
+    durable = Database(data_root / "windlass.db")
+    run = Database(exec_root / "run.db", "OFF")
+
+    async def close_databases() -> None:
+        durable.close()
+        run.close()
+
+    engine.on_shutdown(close_databases, name="databases")
+    assert engine.nursery is not None
+    graph = graph_driver(config.storage_driver, data_root)
+    driver = NativeDriver(exec_root, engine.nursery)
+    image.install(engine, database=durable, graph=graph, data_root=data_root)
+    await daemon.install(
+        engine,
+        nursery=engine.nursery,
+        durable=durable,
+        run=run,
+        graph=graph,
+        driver=driver,
+        data_root=data_root,
+        exec_root=exec_root,
+    )
+    system.install_info(engine, _facts(config, graph))
+    found = plugins.find(config.plugins, Path(config.plugins_dir))
+    await plugins.install(engine, found, tolerant=config.ignore_plugin_errors)
+    logger.info("windlass %s %s; execdriver: %s; graphdriver: %s", VERSION, commit(), config.exec_driver, graph.name)
+
+
+def graph_driver(name: str, data_root: Path) -> graphdriver.Driver:
+    """The graph driver `name`; when it is empty, the first of GRAPH_DRIVERS that works on the data root.
+
+    Raises Unsupported, telling why, when it is unknown or does not work here.
+    """
+    if name and name not in GRAPH_DRIVERS:
+        raise Unsupported(f"unknown storage driver: {name}; there are {', '.join(GRAPH_DRIVERS)}")
+    reasons = []
+    for each in [name] if name else GRAPH_DRIVERS:
+        try:
+            return GRAPH_DRIVERS[each](data_root)
+        except (OSError, JobError) as exc:
+            reasons.append(f"{each}: {exc}")
+    raise Unsupported(f"no storage driver works on {data_root}: {'; '.join(reasons)}")
+
+
+def _facts(config: Config, graph: Driver) -> system.Facts:
+    return system.Facts(
+        data_root=Path(config.data_root),
+        graph_driver=graph.name,
+        graph_status=graph.status(),
+        exec_driver=config.exec_driver,
+        labels=config.labels,
+        debug=config.debug or config.log_level == "debug",
+        insecure_registries=config.insecure_registries,
+        mirrors=config.registry_mirrors,
+        commit=commit(),
+    )
+
+
+# -- roots -------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def roots(config: Config) -> Iterator[None]:
+    """Make the data root and the exec root, hold their locks, and the pid file's if there is one.
+
+    Raises Conflict, naming the folder, when another windlass holds one of them.
+    """
+    folders = {Path(config.data_root): 0o710, Path(config.exec_root): 0o700}
+    with ExitStack() as stack:
+        for folder, mode in folders.items():
+            folder.mkdir(mode=mode, parents=True, exist_ok=True)
+            folder.chmod(mode)
+            stack.enter_context(_held(folder / "lock", folder))
+        if config.pidfile:
+            stack.enter_context(_held(Path(config.pidfile), Path(config.pidfile)))
+        yield
+
+
+def _held(path: Path, what: Path) -> Lock:
+    try:
+        return Lock(path)
+    except Held as exc:
+        who = f"another windlass daemon (process {exc.pid})" if exc.pid else "another windlass daemon"
+        raise Conflict(f"{who} holds {what}: use windlass.connect", pid=exc.pid) from None
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """The exceptions in a group of groups."""
+    for each in group.exceptions:
+        yield from _leaves(each) if isinstance(each, BaseExceptionGroup) else (each,)
+
+
+# -- in a script -------------------------------------------------------------------------------------------------
+
+
+def open(
+    *,
+    data_root: str | Path = "/var/lib/windlass",
+    exec_root: str | Path = "/run/windlass",
+    storage_driver: str = "",
+    plugins: Sequence[str] = (),
+) -> Portal:
+    """Open an engine in this process, on roots of its own; `close` it, or use it in a `with`.
+
+    Its containers live on when it is closed, and are found again by the next who opens these roots. Raises Conflict
+    when a daemon holds them.
+    """
+    config = Config(
+        data_root=str(data_root),
+        exec_root=str(exec_root),
+        storage_driver=storage_driver,
+        plugins=list(plugins),
+        plugins_dir="",
+    )
+
+    @asynccontextmanager
+    async def manage() -> AsyncIterator[Engine]:
+        with roots(config):
+            async with Engine() as engine:
+                register(engine)
+                await build(engine, config)
+                yield engine
+
+    return Portal(manage)

@@ -1,0 +1,54 @@
+"""`windlass daemon`: from flags and files to a running daemon."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+from .flags import UsageError
+from .options import NOT_CONFIG
+
+USAGE_STATUS = 2
+
+
+def run(values: dict[str, Any]) -> int:
+    """Run a daemon that was told `values` on the command line; return its exit status."""
+    from windlass.lib import config, log
+
+    given = {key: value for key, value in values.items() if key not in NOT_CONFIG}
+    try:
+        settings = config.make(given, _file(values))
+        log.set_up("debug" if settings.debug else settings.log_level)
+    except (config.ConfigError, OSError, ValueError) as exc:
+        print(f"windlass: {exc}", file=sys.stderr)
+        return USAGE_STATUS
+    if os.geteuid() != 0:
+        print("windlass: the daemon needs to be run as root", file=sys.stderr)
+        return 1
+    return serve(settings)
+
+
+def serve(settings: Any) -> int:
+    """Run the daemon that `settings` describe, in this process."""
+    import trio
+
+    from windlass.builtins import main_daemon
+
+    os.umask(0o022)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return trio.run(main_daemon, settings)
+
+
+def _file(values: dict[str, Any]) -> Path | None:
+    """The configuration file that was named, or the first of the default ones that is there."""
+    from windlass.lib.config import DEFAULT_FILES
+
+    if "config_file" in values:
+        if not values["config_file"]:
+            raise UsageError("flag needs an argument: --config-file")
+        return Path(values["config_file"])
+    return next((path for path in DEFAULT_FILES if path.exists()), None)
