@@ -12,7 +12,7 @@ import socket
 import struct
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from windlass.execdriver.native import message
@@ -70,7 +70,9 @@ def mounts(ops: OpList, folder: Path) -> None:
     ops.add(Op.PIVOT)
 
 
-def program(ops: OpList, args: Sequence[str], *, tty: bool = False, cwd: str = "/", env: Sequence[str] = (PATH,)) -> None:
+def program(
+    ops: OpList, args: Sequence[str], *, tty: bool = False, cwd: str = "/", env: Sequence[str] = (PATH,)
+) -> None:
     """The ops from the terminal on."""
     if tty:
         ops.add(Op.CONSOLE)
@@ -94,7 +96,9 @@ class Control:
         sock.settimeout(PATIENCE)
         self.queue: list[Record] = []
 
-    def send(self, kind: Rec, *, proc: int = 0, a: int = 0, b: int = 0, data: bytes = b"", fds: Sequence[int] = ()) -> None:
+    def send(
+        self, kind: Rec, *, proc: int = 0, a: int = 0, b: int = 0, data: bytes = b"", fds: Sequence[int] = ()
+    ) -> None:
         message.send(self.sock, Record(kind, proc, a, b, data, tuple(fds)))
 
     def receive(self) -> Record:
@@ -124,9 +128,15 @@ class Control:
             self.queue.append(record)
 
     def close(self) -> None:
+        """Close it, with what has come and nobody has asked for."""
+        with contextlib.suppress(OSError):
+            self.sock.settimeout(0)
+            while record := message.receive(self.sock):
+                self.queue.append(record)
         for record in self.queue:
             for fd in record.fds:
                 os.close(fd)
+        self.queue.clear()
         self.sock.close()
 
 
@@ -136,6 +146,18 @@ def sealed(name: str, content: bytes) -> int:
     fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
+
+
+def close(record: Record) -> Record:
+    """Close a record's descriptors."""
+    for fd in record.fds:
+        os.close(fd)
+    return record
+
+
+def started(control: Control, proc: int = 0) -> int:
+    """Wait for STARTED and return the pid."""
+    return close(control.expect(Rec.STARTED, proc)).a
 
 
 class Client:
@@ -183,7 +205,6 @@ class Shim:
         for name in ("run", "upper", "work", "root"):
             (folder / name).mkdir(parents=True)
         self.pid = 0
-        self.control: Control
         self.controls: list[Control] = []
 
     def spawn(self, content: bytes) -> Control:
@@ -239,7 +260,14 @@ class Shim:
             os.close(fd)
 
     def exec(
-        self, args: Sequence[str], number: int = 1, client: Client | None = None, *, stdio: int = 0, cwd: str = "/", size: int = 0
+        self,
+        args: Sequence[str],
+        number: int = 1,
+        client: Client | None = None,
+        *,
+        stdio: int = 0,
+        cwd: str = "/",
+        size: int = 0,
     ) -> None:
         """Send EXEC; its session has the number 100 + `number`."""
         ops = OpList()
@@ -292,6 +320,9 @@ class Shim:
     @property
     def exit_file(self) -> list[int]:
         return [int(field) for field in (self.folder / "run/exit").read_text().split()]
+
+
+NewShim = Callable[[], Shim]
 
 
 @contextlib.contextmanager

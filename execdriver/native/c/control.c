@@ -83,6 +83,8 @@ static bool receive(int socket, struct record *record, int fds[4], int flags)
     for (int i = 0; i < 4; i++)
         fds[i] = -1;
     ssize_t n = recvmsg(socket, &message, flags | MSG_CMSG_CLOEXEC);
+    if (n < 0 && errno == ECONNRESET) /* it went without reading our answers; what it sent is behind the error */
+        n = recvmsg(socket, &message, flags | MSG_CMSG_CLOEXEC);
     struct cmsghdr *head = n < 0 ? NULL : CMSG_FIRSTHDR(&message);
     if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS)
         memcpy(fds, CMSG_DATA(head), head->cmsg_len - CMSG_LEN(0));

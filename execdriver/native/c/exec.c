@@ -20,6 +20,7 @@ static int start(struct process *process, const struct record *record, int fds[4
     if (oplist_read(fds[0], &list))
         return -1;
     process->terminal_owner = owner_in(&list);
+    process->unheard = fds[1] < 0;
     int result = fds[1] < 0 ? 0 : session_new(process, fds[1], fds[2], record->a >> 8, record->b >> 32, record->data);
     if (!result && fds[1] >= 0)
         fds[1] = fds[2] = -1;

@@ -23,6 +23,7 @@
 #include "sys.h"
 
 enum { LINE_MAX_BYTES = 16384, ENTRY_MAX = LINE_MAX_BYTES * 6 + 200, BATCH = 256 << 10 };
+enum { MAPPED = 2 * LINE_MAX_BYTES + BATCH + ENTRY_MAX };
 
 uint32_t log_dropped;
 
@@ -35,12 +36,10 @@ static struct {
     int64_t last_ns;
 } the_log = {.fd = -1};
 
-static struct line {
-    size_t held; /* bytes of a line that has not ended yet */
-    char bytes[LINE_MAX_BYTES] __attribute__((aligned(4096)));
-} lines[2];
-
-static char batch[BATCH + ENTRY_MAX] __attribute__((aligned(4096)));
+/* The large buffers are mapped: in .bss they would lie between the small variables and cost a page at each end. */
+static char (*lines)[LINE_MAX_BYTES]; /* of each stream, the bytes of a line that has not ended yet ... */
+static size_t held[2];                /* ... and how many */
+static char *batch;                   /* BATCH and ENTRY_MAX bytes */
 
 /* The length of the UTF-8 sequence at p as Go's utf8.DecodeRune sees it; 0 when it is none. */
 static size_t utf8_length(const unsigned char *p, const unsigned char *end)
@@ -220,28 +219,29 @@ static void add_entry(int stream, const char *data, size_t size, int64_t now)
 }
 
 /* Add bytes to the line that has begun; it becomes an entry when it ends, or is full. */
-static void hold(int stream, struct line *line, const char *data, size_t size, bool ends, int64_t now)
+static void hold(int stream, const char *data, size_t size, bool ends, int64_t now)
 {
-    memcpy(line->bytes + line->held, data, size);
-    line->held += size;
+    int i = stream == 2;
+    memcpy(lines[i] + held[i], data, size);
+    held[i] += size;
     if (ends) {
-        add_entry(stream, line->bytes, line->held, now);
-        line->held = 0;
+        add_entry(stream, lines[i], held[i], now);
+        held[i] = 0;
     }
 }
 
 void log_output(int stream, const char *data, size_t size)
 {
-    struct line *line = &lines[stream == 2];
+    size_t *before = &held[stream == 2];
     int64_t now = the_log.fd >= 0 ? now_ns() : 0;
     while (the_log.fd >= 0 && size) {
         /* The newline itself does not count: 16384 bytes and a newline are a full piece and an empty line. */
-        size_t room = LINE_MAX_BYTES - line->held, look = size < room ? size : room;
+        size_t room = LINE_MAX_BYTES - *before, look = size < room ? size : room;
         const char *newline = memchr(data, '\n', look);
         size_t take = newline ? (size_t)(newline + 1 - data) : look;
         bool ends = newline || look == room;
-        if (line->held || !ends)
-            hold(stream, line, data, take, ends, now);
+        if (*before || !ends)
+            hold(stream, data, take, ends, now);
         else
             add_entry(stream, data, take, now);
         data += take;
@@ -251,9 +251,8 @@ void log_output(int stream, const char *data, size_t size)
 
 void log_end(int stream)
 {
-    struct line *line = &lines[stream == 2];
-    if (the_log.fd >= 0 && line->held)
-        hold(stream, line, "", 0, true, now_ns());
+    if (the_log.fd >= 0 && held[stream == 2])
+        hold(stream, "", 0, true, now_ns());
     log_flush();
 }
 
@@ -310,6 +309,11 @@ int log_open(const char *path, uint64_t max_size, unsigned max_files)
     memcpy(directory, path, n);
     strcpy(directory + n, slash ? "/" : ".");
     strcpy(the_log.name, slash ? slash + 1 : path);
+    char *map = mmap(NULL, MAPPED, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (map == MAP_FAILED)
+        return -1;
+    lines = (void *)map;
+    batch = map + 2 * LINE_MAX_BYTES;
     the_log.dir = CALL(openat, AT_FDCWD, directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
     the_log.fd = the_log.dir < 0 ? -1 : open_file(0);
     if (the_log.fd < 0 || fstat(the_log.fd, &st))
@@ -323,8 +327,10 @@ int log_open(const char *path, uint64_t max_size, unsigned max_files)
 
 void log_idle(void)
 {
-    madvise(batch, sizeof batch & ~4095ul, MADV_DONTNEED);
+    if (!batch)
+        return;
+    madvise(batch, BATCH + ENTRY_MAX, MADV_DONTNEED);
     for (int i = 0; i < 2; i++)
-        if (!lines[i].held)
-            madvise(lines[i].bytes, sizeof lines[i].bytes, MADV_DONTNEED);
+        if (!held[i])
+            madvise(lines[i], LINE_MAX_BYTES, MADV_DONTNEED);
 }

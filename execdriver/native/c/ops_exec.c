@@ -163,7 +163,7 @@ static void search(const char *path, char **argv, char **env)
 
 int op_exec(struct child *child, const struct op *op)
 {
-    static char *pointers[65535 + 2]; /* never touched in the shim: no memory there */
+    char *pointers[op->nstr + 2];
     char **argv = pointers, **env = pointers + op->a + 1, **next = pointers;
     const char *path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", *s = op->payload;
     child_close_all(child);
@@ -176,6 +176,7 @@ int op_exec(struct child *child, const struct op *op)
     }
     if (op->nstr == op->a)
         *next++ = NULL;
+    *next = NULL;
     take_own_null();
     if (!child->umask_set)
         umask(022);

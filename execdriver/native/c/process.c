@@ -79,6 +79,8 @@ void process_failed(struct process *process, int error, int index, const char *c
     strncpy((char *)record.data, call, sizeof record.data - 1);
     if (process->pid > 0)
         waitpid(process->pid, NULL, 0); /* its cgroup is empty, and its mounts are gone, when the daemon hears of it */
+    if (process == the_init)
+        control_unlisten();
     control_send(process->asker, record, -1);
     if (process == the_init) {
         shim.quit = true;

@@ -41,6 +41,7 @@ enum stdin_state { STDIN_NONE, STDIN_COMING, STDIN_OPEN }; /* COMING: the termin
 
 struct process {
     bool used, started, ended;
+    bool unheard; /* an exec that nobody is attached to: its output goes to the null device */
     uint16_t number;
     pid_t pid;
     int pidfd;
@@ -79,9 +80,9 @@ extern struct shim {
     bool dirty; /* memory to give back when nothing happens */
     bool quit;
     int exit_status;
+    int session_top, process_top; /* nothing in the tables is used from here on */
     struct process processes[MAX_PROCESSES];
     struct session sessions[MAX_SESSIONS];
-    int session_top, process_top; /* nothing is used from here on */
 } shim;
 
 #define the_init (&shim.processes[0])
@@ -115,7 +116,7 @@ void stdio_close(struct process *process);
 void stdio_resume(struct process *process);
 bool stdin_write(struct process *process, const char *data, size_t size);
 void stdin_close(struct process *process);
-extern char chunk[CHUNK]; /* the one buffer for everything that passes through */
+extern char *chunk; /* CHUNK bytes: the one buffer for everything that passes through */
 
 /* session.c */
 int session_new(struct process *process, int client, int early, unsigned flags, uint32_t number, const uint8_t *keys);

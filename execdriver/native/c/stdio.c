@@ -14,7 +14,7 @@
 
 enum { DRAIN_MAX = 4 << 20 }; /* after the end: more than any pipe holds; whoever still writes does not keep us */
 
-char chunk[CHUNK] __attribute__((aligned(4096)));
+char *chunk;
 
 static void end_output(struct process *process, int i)
 {
@@ -28,7 +28,7 @@ static void end_output(struct process *process, int i)
 /* Move one chunk. Returns its size; 0 when there is nothing now, -1 when the stream has ended. */
 static ssize_t pump(struct process *process, int i)
 {
-    ssize_t n = read(process->out[i].fd, chunk, sizeof chunk);
+    ssize_t n = read(process->out[i].fd, chunk, CHUNK);
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return 0;
     if (n <= 0) /* EIO: nobody holds the terminal any more */
@@ -152,6 +152,8 @@ int stdio_open(struct process *process, int child_end[3])
             return -1;
         process->in_state = STDIN_OPEN;
     }
+    if (process->unheard)
+        return 0;
     return make_pipe(&process->out[0], &child_end[1], 0) || make_pipe(&process->out[1], &child_end[2], 0) ? -1 : 0;
 }
 
