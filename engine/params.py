@@ -41,7 +41,9 @@ def bind(signature: type[Signature[Any]], args: Sequence[Any], env: Mapping[str,
     """
     bound = dict(env)
     rest = signature.REST
-    names = [name for name in fields(signature) if name != rest]
+    names = list(fields(signature))
+    if rest:
+        names = names[: names.index(rest)]  # what stands after it is given by name
     if len(args) > len(names) and not rest:
         raise BadParameter(f"{signature.NAME} takes at most {len(names)} arguments, got {len(args)}")
     for name, value in zip(names, args, strict=False):
