@@ -1,0 +1,252 @@
+"""What the drivers that keep layers in folders have in common: where they are, how they come and go.
+
+    ROOT/layers/ID/     a read-only layer: `parent` (a text file, absent at the bottom), `size`, and the driver's own
+    ROOT/containers/ID/ a writable layer
+    ROOT/ingest/…       on the way in; whatever is here at start-up is garbage
+    ROOT/trash/…        on the way out, likewise
+
+A layer is there when its folder is: it is made in `ingest`, synced, and renamed. Folders are 0700: an image's setuid
+programs must not be within reach of the host's users (CVE-2021-41091).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import trio
+
+from windlass.lib.rootfs import RootFS
+
+from .driver import Applied, Change, LayerError
+from .unpack import unpack
+
+T = TypeVar("T")
+
+DISK_THREADS = 8
+_ID = re.compile(r"[0-9a-f]{64}\Z")
+
+
+def chain_id(parent: str | None, diff_id: str) -> str:
+    """The chain id of a layer, without its `sha256:` (OCI image spec, config.md, "Layer ChainID")."""
+    digest = diff_id.removeprefix("sha256:")
+    if parent is None:
+        return digest
+    return hashlib.sha256(f"sha256:{parent} sha256:{digest}".encode()).hexdigest()
+
+
+class LayerFolders:
+    """The folders of one driver. A driver derives from it and says what is in a layer's folder."""
+
+    name = ""
+    flavour: Literal["overlay", "plain"] = "plain"
+
+    def __init__(self, root: Path, shim: str) -> None:
+        """Use `root`, made when missing; `shim` is the path of windlass-shim. Blocks; meant for start-up."""
+        self.root = root
+        self._shim = shim
+        self._limit = trio.CapacityLimiter(DISK_THREADS)
+        for folder in ("", "layers", "containers", "ingest", "trash"):
+            (root / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in ("ingest", "trash"):
+            for leftover in (root / folder).iterdir():
+                _remove_tree(leftover)
+
+    # -- what a driver says --------------------------------------------------------------------------------------
+
+    def status(self) -> list[tuple[str, str]]:
+        return [("Root Dir", str(self.root)), ("Backing Filesystem", _file_system(self.root))]
+
+    def _prepare(self, folder: Path, parent: str | None) -> Path:
+        """Fill the new layer folder and return where its tar is unpacked. Blocks."""
+        raise NotImplementedError
+
+    def _prepare_container(self, folder: Path, parent: str | None) -> None:
+        """Fill the folder of a new container layer. Blocks."""
+        raise NotImplementedError
+
+    def _rootfs(self, folder: Path, parent: str | None) -> RootFS:
+        raise NotImplementedError
+
+    def _changes(self, folder: Path, parent: str | None) -> list[Change]:
+        raise NotImplementedError
+
+    # -- read-only layers ----------------------------------------------------------------------------------------
+
+    async def apply(self, id: str | None, parent: str | None, tar: AsyncIterator[bytes]) -> tuple[str, Applied]:
+        if parent is not None and not await self.has(parent):
+            raise FileNotFoundError(f"no such layer: {parent}")
+        if id is not None and await self.has(id):
+            return id, await self._read_through(id, parent, tar)
+        ingest = self.root / "ingest" / secrets.token_hex(8)
+        try:
+            where = await self._in_thread(self._new_folder, ingest, parent, self._prepare)
+            applied = await unpack(self._shim, where, self.flavour, tar)
+            found = chain_id(parent, applied.diff_id)
+            if id not in (None, found):
+                raise LayerError(f"layer {id} was announced, but its content is {found} (diff id {applied.diff_id})")
+            await self._in_thread(self._publish, ingest, self._layer(found), applied.size)
+            return found, applied
+        finally:
+            with trio.CancelScope(shield=True):
+                await self._in_thread(_remove_tree, ingest)
+
+    async def _read_through(self, id: str, parent: str | None, tar: AsyncIterator[bytes]) -> Applied:
+        digest = hashlib.sha256()
+        async for chunk in tar:
+            digest.update(chunk)
+        diff_id = f"sha256:{digest.hexdigest()}"
+        if chain_id(parent, diff_id) != id:
+            raise LayerError(f"layer {id} was announced, but its content is {chain_id(parent, diff_id)}")
+        return Applied(diff_id, await self._in_thread(self._size, id))
+
+    async def has(self, id: str) -> bool:
+        return await self._in_thread(self._layer(id).is_dir)
+
+    async def size(self, id: str) -> int:
+        """Bytes of the files in layer `id`, without its parents."""
+        return await self._in_thread(self._size, id)
+
+    # -- container layers ----------------------------------------------------------------------------------------
+
+    async def create(self, id: str, parent: str | None) -> None:
+        ingest = self.root / "ingest" / secrets.token_hex(8)
+
+        def make() -> None:
+            if parent is not None and not self._layer(parent).is_dir():
+                raise FileNotFoundError(f"no such layer: {parent}")
+            if self._container(id).exists():
+                raise FileExistsError(f"layer {id} exists already")
+            self._new_folder(ingest, parent, self._prepare_container)
+            ingest.rename(self._container(id))
+
+        try:
+            await self._in_thread(make)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self._in_thread(_remove_tree, ingest)
+            raise
+
+    async def rootfs(self, id: str) -> RootFS:
+        def find() -> RootFS:
+            folder = self._container(id)
+            if not folder.is_dir():
+                raise FileNotFoundError(f"no such container layer: {id}")
+            return self._rootfs(folder, _parent(folder))
+
+        return await self._in_thread(find)
+
+    async def changes(self, id: str) -> list[Change]:
+        def compare() -> list[Change]:
+            folder = self._container(id)
+            return sorted(self._changes(folder, _parent(folder)), key=lambda change: change.path)
+
+        return await self._in_thread(compare)
+
+    # -- both ----------------------------------------------------------------------------------------------------
+
+    async def remove(self, id: str) -> None:
+        """Forget a layer: it is renamed away before this returns; `sweep` unlinks its files."""
+
+        def move() -> None:
+            for folder in (self._container(id), self._layer(id)):
+                try:
+                    folder.rename(self.root / "trash" / secrets.token_hex(8))
+                except FileNotFoundError:
+                    continue
+
+        await self._in_thread(move)
+
+    async def sweep(self) -> None:
+        """Unlink what `remove` has put aside. May take long; cancel it whenever you like."""
+        for leftover in await self._in_thread(lambda: list((self.root / "trash").iterdir())):
+            await self._in_thread(_remove_tree, leftover)
+
+    async def layers(self) -> set[str]:
+        def names() -> set[str]:
+            return {path.name for kind in ("layers", "containers") for path in (self.root / kind).iterdir()}
+
+        return await self._in_thread(names)
+
+    def _layer(self, id: str) -> Path:
+        return self.root / "layers" / _checked(id)
+
+    def _container(self, id: str) -> Path:
+        return self.root / "containers" / _checked(id)
+
+    def _size(self, id: str) -> int:
+        return int((self._layer(id) / "size").read_text())
+
+    def _chain(self, parent: str | None) -> list[Path]:
+        """The folders of the layers from `parent` down, topmost first."""
+        folders = []
+        while parent is not None:
+            folders.append(self._layer(parent))
+            parent = _parent(folders[-1])
+        return folders
+
+    def _new_folder(self, folder: Path, parent: str | None, prepare: Callable[[Path, str | None], T]) -> T:
+        folder.mkdir(mode=0o700)
+        if parent is not None:
+            (folder / "parent").write_text(parent)
+        return prepare(folder, parent)
+
+    def _publish(self, ingest: Path, layer: Path, size: int) -> None:
+        (ingest / "size").write_text(str(size))
+        for path in (ingest / "size", ingest / "parent", ingest):
+            if path.exists():
+                _sync(path)
+        try:
+            ingest.rename(layer)
+        except OSError:
+            if not layer.is_dir():  # somebody else was quicker: the same content
+                raise
+        _sync(layer.parent)
+
+    async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
+        return await trio.to_thread.run_sync(function, *args, limiter=self._limit)
+
+
+def _checked(id: str) -> str:
+    if not _ID.match(id):
+        raise ValueError(f"a layer's id is 64 hexadecimal digits, not {id!r:.100}")
+    return id
+
+
+def _parent(folder: Path) -> str | None:
+    try:
+        return (folder / "parent").read_text()
+    except FileNotFoundError:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"no such layer: {folder.name}") from None
+        return None
+
+
+def _sync(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _remove_tree(path: Path) -> None:
+    """Remove a tree that may hold anything; `shutil.rmtree` walks it by descriptors and follows no link."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _file_system(path: Path) -> str:
+    """The type of the file system that `path` is on, from mountinfo (proc_pid_mountinfo(5))."""
+    device = os.stat(path).st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split()
+        if fields[2] == number:
+            return fields[fields.index("-") + 1]
+    return "unknown"

@@ -1,0 +1,112 @@
+"""Layers as full copies: slow and large, but it works on every file system, and it is easy to see what is where.
+
+layers/ID/root/        the whole file system up to this layer
+containers/ID/root/    likewise, the container's own
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from windlass.lib.rootfs import Directory, RootFS
+
+from .driver import Change
+from .layers import LayerFolders
+
+
+class Vfs(LayerFolders):
+    """Copies for want of anything better, and the measure of the other drivers."""
+
+    name = "vfs"
+    flavour = "plain"
+
+    def _prepare(self, folder: Path, parent: str | None) -> Path:
+        if parent is None:
+            (folder / "root").mkdir(mode=0o755)
+        else:
+            copy_tree(self._layer(parent) / "root", folder / "root")
+        return folder / "root"
+
+    def _prepare_container(self, folder: Path, parent: str | None) -> None:
+        self._prepare(folder, parent)
+
+    def _rootfs(self, folder: Path, parent: str | None) -> RootFS:
+        return Directory(str(folder / "root"))
+
+    def _changes(self, folder: Path, parent: str | None) -> list[Change]:
+        found: list[Change] = []
+        _compare(folder / "root", self._layer(parent) / "root" if parent else None, "", found)
+        return found
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Copy a folder with everything in it: owners, modes, times, xattrs, links (hard ones too), devices.
+
+    No link is followed. `target` must not exist.
+    """
+    target.mkdir(mode=0o700)
+    _copy_folder(source, target, {})
+
+
+def _copy_folder(source: Path, target: Path, inodes: dict[int, Path]) -> None:
+    with os.scandir(source) as entries:
+        for entry in entries:
+            info = entry.stat(follow_symlinks=False)
+            to = target / entry.name
+            if info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode) and info.st_ino in inodes:
+                os.link(inodes[info.st_ino], to, follow_symlinks=False)
+                continue
+            _copy_entry(Path(entry.path), to, info, inodes)
+            inodes[info.st_ino] = to
+    _copy_attributes(source, target, source.lstat())
+
+
+def _copy_entry(source: Path, to: Path, info: os.stat_result, inodes: dict[int, Path]) -> None:
+    if stat.S_ISDIR(info.st_mode):
+        to.mkdir(mode=0o700)
+        _copy_folder(source, to, inodes)
+        return
+    if stat.S_ISREG(info.st_mode):
+        shutil.copyfile(source, to, follow_symlinks=False)
+    elif stat.S_ISLNK(info.st_mode):
+        to.symlink_to(source.readlink())
+    else:
+        os.mknod(to, info.st_mode, info.st_rdev)
+    _copy_attributes(source, to, info)
+
+
+def _copy_attributes(source: Path, to: Path, info: os.stat_result) -> None:
+    os.chown(to, info.st_uid, info.st_gid, follow_symlinks=False)
+    if not stat.S_ISLNK(info.st_mode):
+        os.chmod(to, stat.S_IMODE(info.st_mode))
+    for name in os.listxattr(source, follow_symlinks=False):
+        os.setxattr(to, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False)
+    os.utime(to, ns=(info.st_atime_ns, info.st_mtime_ns), follow_symlinks=False)
+
+
+def _compare(new: Path, old: Path | None, prefix: str, found: list[Change]) -> None:
+    before = {entry.name: entry for entry in os.scandir(old)} if old is not None else {}
+    with os.scandir(new) as entries:
+        for entry in entries:
+            path = f"{prefix}/{entry.name}"
+            was = before.pop(entry.name, None)
+            below: Path | None = None
+            if was is None:
+                found.append(Change(path, 1))
+            else:
+                if _differs(entry.stat(follow_symlinks=False), was.stat(follow_symlinks=False)):
+                    found.append(Change(path, 0))
+                below = Path(was.path) if was.is_dir(follow_symlinks=False) else None
+            if entry.is_dir(follow_symlinks=False):
+                _compare(Path(entry.path), below, path, found)
+    found.extend(Change(f"{prefix}/{name}", 2) for name in before)
+
+
+def _differs(a: os.stat_result, b: os.stat_result) -> bool:
+    same = ("st_mode", "st_uid", "st_gid", "st_rdev", "st_mtime_ns")
+    if any(getattr(a, name) != getattr(b, name) for name in same):
+        return True
+    return a.st_size != b.st_size and not stat.S_ISDIR(a.st_mode)
