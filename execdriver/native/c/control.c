@@ -59,8 +59,9 @@ static void send_one(struct connection *to, struct record *record, int fd)
         message.msg_control = &rights;
         message.msg_controllen = CMSG_SPACE(sizeof fd);
     }
-    /* A daemon that does not read must not stop a container: it is cut off, and asks again when it comes back. */
-    if (sendmsg(to->source.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+    /* A daemon that does not read must not stop a container: it is cut off, and asks again when it comes back.
+     * One that has gone is left to connection_ready: its last records may still be there to read. */
+    if (sendmsg(to->source.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno == EAGAIN)
         hang_up(to);
 }
 
