@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.support import daemon, leaks
 from tests.support.cli import Docker
 from tests.support.images import busybox_rootfs
@@ -42,6 +43,20 @@ def rounds(request: pytest.FixtureRequest) -> int:
 def engine_host() -> str:
     """Return the address of the engine under test: ours, or WINDLASS_COMPAT_HOST (another Docker)."""
     return os.environ.get("WINDLASS_COMPAT_HOST") or daemon.Daemon().start().host
+
+
+@pytest.fixture
+def new_daemon() -> Iterator[Callable[..., daemon.Daemon]]:
+    """Return a starter of daemons of the test's own: `new_daemon(*flags, **environment)`; they are closed."""
+    started: list[daemon.Daemon] = []
+
+    def start(*flags: str, **env: str) -> daemon.Daemon:
+        started.append(daemon.Daemon(*flags, **env))
+        return started[-1].start()
+
+    yield start
+    for one in started:
+        one.close()
 
 
 @pytest.fixture(scope="session")
