@@ -276,7 +276,8 @@ def _signature(name: str, handler: Handler) -> type[Signature[Any]]:
         raise TypeError(f"the handler of {name} is no coroutine function: {handler!r}")
     hints: Mapping[str, Any] = typing.get_type_hints(function)
     found = [arg for hint in hints.values() if typing.get_origin(hint) is Job for arg in typing.get_args(hint)]
-    if not found or not isinstance(found[0], type):
+    # Any is a class since Python 3.11; `Job[Any]` takes anything.
+    if not found or not (isinstance(found[0], type) and issubclass(found[0], Signature)):
         return Args
     signature: type[Signature[Any]] = found[0]
     promised, given = result_type(signature), hints.get("return", Any)

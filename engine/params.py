@@ -12,11 +12,13 @@ and raises other things than DecodeError on deep nesting and bad UTF-8).
 from __future__ import annotations
 
 import json
+import math
 import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
@@ -73,16 +75,53 @@ def build(signature: type[S], env: Mapping[str, Any], *, lax: bool = False, igno
             raise BadParameter(f"missing key {name!r}", key=name)
     if lax:
         env = {key: from_text(known[key].type, value, key) for key, value in env.items()}
+    if not ignore_unknown:
+        for name in _nesting(signature):
+            if name in env:
+                _check_keys(known[name].type, env[name], name)
     try:
         return msgspec.convert(env, signature)
     except msgspec.ValidationError as exc:
         raise _readable(exc) from None
 
 
-def _unknown(key: str, known: Mapping[str, Any]) -> BadParameter:
+def _unknown(key: Any, known: Mapping[str, Any], path: str = "") -> BadParameter:
     folded = {name.lower(): name for name in known}
     near = folded.get(str(key).lower()) or next(iter(get_close_matches(str(key), known, 1)), None)
-    return BadParameter(f"unknown key {key!r}" + (f", did you mean {near!r}?" if near else ""), key=key)
+    hint = f", did you mean {path + near!r}?" if near else ""
+    return BadParameter(f"unknown key {f'{path}{key}'!r}{hint}", key=f"{path}{key}")
+
+
+@cache
+def _nesting(signature: type[msgspec.Struct]) -> tuple[str, ...]:
+    """The fields whose values may hold objects with keys of their own."""
+    return tuple(name for name, field in fields(signature).items() if _holds_struct(field.type))
+
+
+def _holds_struct(hint: Any) -> bool:
+    return _is_struct(hint) or any(_holds_struct(arg) for arg in typing.get_args(hint))
+
+
+def _is_struct(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, msgspec.Struct)
+
+
+def _check_keys(hint: Any, value: Any, path: str) -> None:
+    """Refuse keys at `path` that `hint` does not know: msgspec would ignore them, and with them a misspelt limit."""
+    hint = _bare(hint)
+    args = typing.get_args(hint)
+    if _is_struct(hint) and isinstance(value, dict):
+        known = fields(hint)
+        for key, item in value.items():
+            if key not in known:
+                raise _unknown(key, known, f"{path}.")
+            _check_keys(known[key].type, item, f"{path}.{key}")
+    elif isinstance(value, list) and args:
+        for number, item in enumerate(value):
+            _check_keys(args[0], item, f"{path}[{number}]")
+    elif isinstance(value, dict) and len(args) == 2 and typing.get_origin(hint) is dict:
+        for key, item in value.items():
+            _check_keys(args[1], item, f"{path}.{key}")
 
 
 def _readable(exc: msgspec.ValidationError) -> BadParameter:
@@ -162,7 +201,9 @@ def parse_json(text: str | bytes, what: str = "the body") -> Any:
         text = text.decode() if isinstance(text, bytes) else text
         text.encode()
         _check_depth(text, what)
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer)
+        value = json.loads(
+            text, object_pairs_hook=_object, parse_constant=_constant, parse_int=_integer, parse_float=_float
+        )
         _check_text(value)
     except RecursionError:
         raise BadParameter(f"{what} is nested deeper than {MAX_DEPTH}") from None
@@ -201,6 +242,12 @@ def _constant(name: str) -> NoReturn:
 def _integer(digits: str) -> int:
     if len(digits) > 20 or not -(2**63) <= (number := int(digits)) < 2**64:
         raise ValueError(f"the integer {digits:.24} does not fit into 64 bits")
+    return number
+
+
+def _float(digits: str) -> float:
+    if math.isinf(number := float(digits)):
+        raise ValueError(f"the number {digits:.24} does not fit into 64 bits")
     return number
 
 
