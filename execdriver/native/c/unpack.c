@@ -1,498 +1,577 @@
-/* windlass-shim unpack DIR overlay|plain: a layer's tar, uncompressed, on fd 0; one line of answer on fd 1.
+/* Unpacking a layer: `windlass-shim unpack DIRECTORY overlay|plain`, the uncompressed tar on fd 0, a report on fd 1.
  *
- *     ok FILES BYTES                      every entry is there, and on disk
- *     error ERRNO PATH: SENTENCE          refused or failed; the caller throws DIR away
+ * The report is one line: `ok FILES BYTES`, or `error ERRNO PATH: SENTENCE`, with errno 0 for what is the archive's
+ * fault.  On an error whatever has been unpacked stays; the caller throws the directory away.
  *
- * THEORY.  The archive comes from a stranger and runs against a kernel that obeys us.  So first everything that it
- * could reach is taken away: own mount, network and ipc namespaces, DIR becomes the root and the old one is gone,
- * few capabilities remain, and a system call filter that knows only what unpacking needs.  Then every name is
- * resolved by the kernel inside that root, to a descriptor of the parent, and the last component never followed:
- * no string is checked and trusted (CVE-2026-17106 and the thirty before it).
+ * The directory is the root of this process, so that no name can lead out of it, whatever links the archive makes;
+ * besides, parents are resolved by openat2(RESOLVE_IN_ROOT), and the last name is never followed.  What is in the
+ * way of an entry is removed first, but for a directory that meets a directory, as Docker does.
  *
- * Whiteouts (OCI image spec, layer.md).  `overlay` turns `.wh.NAME` into a 0:0 character device, and an opaque mark
- * into the xattr that overlayfs reads: that one needs CAP_SYS_ADMIN, so it is kept in this flavour; the filter
- * knows no call that could use it for anything else.  `plain` has the lower layers' files before it, and deletes.
+ * Whiteouts (OCI image spec, layer.md).  `overlay`: `.wh.NAME` becomes the character device 0:0, `.wh..wh..opq` the
+ * attribute trusted.overlay.opaque.  `plain`: the directory holds a copy of the layers below; what a whiteout hides is
+ * deleted, what this layer itself has made is kept, wherever in the archive the whiteout stands.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
-#include <linux/audit.h>
-#include <linux/capability.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <sys/xattr.h>
 
 #include "modes.h"
-#include "paths.h"
 #include "sys.h"
-#include "tar.h"
+#include "unpack.h"
+#include "unpack_tar.h"
 
-#define ARENA (256u << 20) /* of address space: paths of directories, hashes of what was unpacked */
-
-static int root, is_overlay;
-static uint64_t files, bytes;
-static struct tar_entry entry;
-
-/* ---- answers ---------------------------------------------------------------------------------------------- */
-
-static int answer_error(int error, const char *path, const char *why)
-{
-    char line[TAR_PATH_MAX + 256];
-    int n = snprintf(line, sizeof line, "error %d %s: %s\n", error, path, why);
-    for (char *p = line; n > 0 && p < line + n - 1; p++)
-        if (*p == '\n')
-            *p = '?'; /* one line, whatever a path has in it */
-    return write(1, line, (size_t)n) == n ? 1 : 2;
-}
-
-static int fail(const char *why)
-{
-    int error = errno;
-    char text[160];
-    snprintf(text, sizeof text, "%s: %s", why, strerror(error));
-    return answer_error(error, entry.path, text);
-}
-
-static int refuse(const char *why)
-{
-    return answer_error(0, entry.path, why);
-}
-
-/* ---- confinement ------------------------------------------------------------------------------------------ */
-
-static int enter(const char *dir)
-{
-    int here = -1, tree; /* opened in the new namespace: only its own mounts can be cloned there */
-    if (CALL(unshare, CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) ||
-        CALL(mount, NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-        (here = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)) < 0 || (tree = sys_clone_tree(here, 0)) < 0 ||
-        sys_move_mount(tree, here) || CALL(fchdir, tree) || CALL(pivot_root, ".", ".") ||
-        CALL(umount2, ".", MNT_DETACH) || CALL(chdir, "/"))
-        return -1;
-    close(here);
-    close(tree);
-    root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    return root < 0 ? -1 : 0;
-}
-
-static int drop_capabilities(void)
-{
-    uint64_t keep = 1ull << CAP_CHOWN | 1ull << CAP_DAC_OVERRIDE | 1ull << CAP_FOWNER | 1ull << CAP_FSETID |
-                    1ull << CAP_MKNOD | 1ull << CAP_SETFCAP | (is_overlay ? 1ull << CAP_SYS_ADMIN : 0);
-    struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
-    struct __user_cap_data_struct data[2] = {{(uint32_t)keep, (uint32_t)keep, 0},
-                                             {(uint32_t)(keep >> 32), (uint32_t)(keep >> 32), 0}};
-    return CALL(capset, &header, data) || CALL(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ? -1 : 0;
-}
-
-#if defined __x86_64__
-#define ARCH AUDIT_ARCH_X86_64
-#elif defined __aarch64__
-#define ARCH AUDIT_ARCH_AARCH64
-#endif
-#define STATEMENT(code, k) {(code), 0, 0, (k)}
-#define ALLOW(name) {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, SYS_##name}, STATEMENT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
-
-static int filter_calls(void)
-{
-    static const struct sock_filter code[] = {
-        STATEMENT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
-        {BPF_JMP | BPF_JEQ | BPF_K, 1, 0, ARCH},
-        STATEMENT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-        STATEMENT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        ALLOW(read), ALLOW(write), ALLOW(openat2), ALLOW(openat), ALLOW(close), ALLOW(fchown), ALLOW(fchmod),
-        ALLOW(utimensat), ALLOW(mkdirat), ALLOW(fsetxattr), ALLOW(symlinkat), ALLOW(linkat), ALLOW(mknodat),
-        ALLOW(fchownat), ALLOW(fchmodat), ALLOW(unlinkat), ALLOW(getdents64), ALLOW(lseek), ALLOW(syncfs),
-        ALLOW(exit_group), ALLOW(exit), ALLOW(rt_sigreturn), ALLOW(mmap), ALLOW(munmap), ALLOW(mremap), ALLOW(brk),
-#ifdef SYS_newfstatat
-        ALLOW(newfstatat),
-#endif
-        ALLOW(fstat),
-        STATEMENT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-    };
-    struct sock_fprog program = {sizeof code / sizeof *code, (struct sock_filter *)code};
-    return CALL(seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);
-}
-
-/* ---- what was unpacked ------------------------------------------------------------------------------------ */
-
-/* Directories get their times at the very end; the arena keeps (time, path) of each. */
-struct dir_time {
-    int64_t s;
-    uint32_t ns, length;
+struct stamp { /* a directory's time, set when nothing is made in it any more */
+    struct stamp *next;
+    struct timespec mtime;
+    char path[];
 };
-static char *arena;
-static size_t arena_used;
 
-static int remember_dir(void)
+static struct unpacking {
+    int root, broker; /* broker < 0: plain */
+    uint64_t files, bytes;
+    struct stamp *stamps;
+    ino_t *made; /* plain: a hash set of what this layer has made */
+    size_t nmade, room;
+    char path[TAR_PATH], target[TAR_PATH], line[5 * TAR_PATH];
+    struct tar tar;
+} *u; /* mapped: in .bss it would cost the other modes pages */
+
+static const char *error; /* what is wrong, when errno is 0 */
+
+static int refuse(const char *sentence)
 {
-    struct dir_time t = {entry.mtime, entry.mtime_ns, (uint32_t)strlen(entry.path) + 1};
-    if (arena_used + sizeof t + t.length > ARENA)
+    error = sentence;
+    errno = 0;
+    return -1;
+}
+
+/* -- what this layer has made (plain only) ------------------------------------------------------------------- */
+
+static ino_t *slot_of(ino_t inode)
+{
+    size_t i = inode * 0x9e3779b97f4a7c15u >> 20;
+    while (u->made[i &= u->room - 1] && u->made[i] != inode)
+        i++;
+    return &u->made[i];
+}
+
+static int grow_made(void)
+{
+    ino_t *old = u->made;
+    size_t count = u->room;
+    u->room = count ? count * 2 : 1024;
+    u->made = calloc(u->room, sizeof *u->made);
+    if (!u->made)
         return -1;
-    memcpy(arena + arena_used, &t, sizeof t);
-    memcpy(arena + arena_used + sizeof t, entry.path, t.length);
-    arena_used += sizeof t + t.length;
+    for (size_t i = 0; i < count; i++)
+        if (old[i])
+            *slot_of(old[i]) = old[i];
+    free(old);
     return 0;
 }
 
-static void set_dir_times(void)
-{
-    for (size_t at = 0; at < arena_used;) {
-        struct dir_time t;
-        memcpy(&t, arena + at, sizeof t);
-        struct timespec times[2] = {{t.s, t.ns}, {t.s, t.ns}};
-        int fd = path_open(root, arena + at + sizeof t, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-        if (fd >= 0) { /* replaced by something else later in the archive: then it has no time to set */
-            CALL(utimensat, fd, NULL, times, 0);
-            close(fd);
-        }
-        at += sizeof t + t.length;
-    }
-}
-
-/* Inodes that this run made: an opaque mark in `plain` spares them. Open addressing, a power of two in size. */
-#define SEEN (1u << 22)
-static uint64_t *seen;
-static size_t nseen;
-
-static uint64_t *seen_slot(uint64_t inode)
-{
-    uint64_t at = inode * 0x9e3779b97f4a7c15u >> 42;
-    while (seen[at] && seen[at] != inode)
-        at = (at + 1) % SEEN;
-    return &seen[at];
-}
-
-static int remember_inode(int parent, const char *leaf)
+static int remember(int parent, const char *name)
 {
     struct stat st;
-    if (is_overlay)
+    if (u->broker >= 0)
         return 0;
-    if (fstatat(parent, leaf, &st, AT_SYMLINK_NOFOLLOW))
+    if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW))
         return -1;
-    uint64_t *slot = seen_slot(st.st_ino);
-    errno = EOVERFLOW;
-    if (!*slot && ++nseen > SEEN / 2)
+    if (2 * u->nmade >= u->room && grow_made())
         return -1;
+    ino_t *slot = slot_of(st.st_ino);
+    u->nmade += !*slot;
     *slot = st.st_ino;
     return 0;
 }
 
-/* ---- removing --------------------------------------------------------------------------------------------- */
+static int is_made(const struct stat *st)
+{
+    return u->room && *slot_of(st->st_ino);
+}
 
-static int remove_below(int fd, int spare_seen);
+/* -- removing ------------------------------------------------------------------------------------------------ */
 
-/* Remove a name, whatever it is; with `spare_seen` what this run made stays, and the directories above it. */
-static int remove_name(int parent, const char *leaf, int spare_seen)
+static int remove_tree(int parent, const char *name, int keep_made);
+
+static int remove_entries(int dir, int keep_made)
+{
+    DIR *stream = fdopendir(dir);
+    struct dirent *entry;
+    int result = 0;
+    if (!stream)
+        return close_keeping_errno(dir), -1;
+    while (!result && (errno = 0, entry = readdir(stream)))
+        if (strcmp(entry->d_name, ".") && strcmp(entry->d_name, ".."))
+            result = remove_tree(dirfd(stream), entry->d_name, keep_made);
+    if (!result && errno)
+        result = -1;
+    int saved = errno;
+    closedir(stream);
+    errno = saved;
+    return result;
+}
+
+/* Remove `name`, whatever it is; with `keep_made` all but what this layer has made. */
+static int remove_tree(int parent, const char *name, int keep_made)
 {
     struct stat st;
-    if (fstatat(parent, leaf, &st, AT_SYMLINK_NOFOLLOW))
+    if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW))
         return errno == ENOENT ? 0 : -1;
-    if (spare_seen && !S_ISDIR(st.st_mode) && *seen_slot(st.st_ino))
-        return 0;
+    int kept = keep_made && is_made(&st);
     if (!S_ISDIR(st.st_mode))
-        return unlinkat(parent, leaf, 0);
-    int fd = openat(parent, leaf, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0)
+        return kept ? 0 : unlinkat(parent, name, 0);
+    int dir = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (dir < 0 || remove_entries(dir, keep_made))
         return -1;
-    int r = remove_below(fd, spare_seen);
-    close_keeping_errno(fd);
-    if (r || (spare_seen && *seen_slot(st.st_ino)))
-        return r;
-    return unlinkat(parent, leaf, AT_REMOVEDIR) && !(spare_seen && errno == ENOTEMPTY) ? -1 : 0;
+    if (kept || !unlinkat(parent, name, AT_REMOVEDIR))
+        return 0;
+    return keep_made && errno == ENOTEMPTY ? 0 : -1;
 }
 
-static int remove_below(int fd, int spare_seen)
+/* -- names --------------------------------------------------------------------------------------------------- */
+
+/* `path` without "/" at its ends, "." and "//"; "" is the root. */
+static int clean(const char *path, char out[TAR_PATH])
 {
-    char buffer[8192];
-    long n;
-    while ((n = CALL(getdents64, fd, buffer, sizeof buffer)) > 0)
-        for (long at = 0; at < n;) {
-            struct { /* linux_dirent64, see getdents(2) */
-                uint64_t ino;
-                int64_t off;
-                uint16_t reclen;
-                uint8_t type;
-                char name[];
-            } *d = (void *)(buffer + at);
-            at += d->reclen;
-            if (strcmp(d->name, ".") && strcmp(d->name, "..") && remove_name(fd, d->name, spare_seen))
-                return -1;
+    char *end = out;
+    while (*path) {
+        size_t length = strcspn(path, "/");
+        if (length == 2 && !memcmp(path, "..", 2))
+            return refuse("a name has \"..\" in it");
+        if (length > 255)
+            return refuse("a part of a name is longer than 255 bytes");
+        if (length && !(length == 1 && *path == '.')) {
+            if (end != out)
+                *end++ = '/';
+            memcpy(end, path, length);
+            end += length;
         }
-    return n < 0 ? -1 : 0;
-}
-
-/* ---- entries ---------------------------------------------------------------------------------------------- */
-
-/* The parent of the last entry: archives have the files of a directory one after the other. */
-static char parent_path[TAR_PATH_MAX];
-static int parent_fd = -1;
-
-static void forget_parent(void)
-{
-    if (parent_fd >= 0)
-        close(parent_fd);
-    parent_fd = -1;
-}
-
-static int parent_of(const char *path, char leaf[LEAF_MAX])
-{
-    const char *slash = strrchr(path, '/');
-    size_t n = slash ? (size_t)(slash - path) : 0;
-    if (parent_fd >= 0 && slash && slash[1] && strlen(slash + 1) < LEAF_MAX && !strncmp(parent_path, path, n) &&
-        !parent_path[n]) {
-        strcpy(leaf, slash + 1);
-        return parent_fd;
+        path += length + (path[length] == '/');
     }
-    forget_parent();
-    parent_fd = path_parent(root, path, leaf);
-    memcpy(parent_path, path, n);
-    parent_path[n] = 0;
-    return parent_fd;
-}
-
-/* "./a//b/" and "/a/b" are "a/b"; a ".." anywhere is refused, though the kernel would keep it inside. */
-static int tidy(char *path)
-{
-    char *to = path;
-    for (char *p = path; *p;) {
-        size_t n = strcspn(p, "/");
-        if (n == 2 && !memcmp(p, "..", 2))
-            return -1;
-        if (n && !(n == 1 && *p == '.')) {
-            if (to != path)
-                *to++ = '/';
-            memmove(to, p, n);
-            to += n;
-        }
-        p += n + (p[n] == '/');
-    }
-    *to = 0;
+    *end = 0;
     return 0;
 }
 
-static int is_allowed_xattr(const char *name)
+static int open_inside(const char *path, uint64_t flags)
 {
-    return !strcmp(name, "security.capability") || (!strncmp(name, "user.", 5) && strncmp(name, "user.overlay.", 13));
+    return sys_openat2(u->root, *path ? path : ".", flags | O_CLOEXEC, 0,
+                       RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV);
 }
 
-static int set_attributes(int fd)
-{
-    struct timespec times[2] = {{entry.mtime, entry.mtime_ns}, {entry.mtime, entry.mtime_ns}};
-    if (CALL(fchown, fd, entry.uid, entry.gid) || CALL(fchmod, fd, entry.mode))
-        return -1;
-    for (int i = 0; i < entry.nxattrs; i++) { /* after the owner: chown clears file capabilities */
-        struct tar_xattr *x = &entry.xattrs[i];
-        if (is_allowed_xattr(x->name) && CALL(fsetxattr, fd, x->name, x->value, x->size, 0) && errno != EOPNOTSUPP)
-            return -1;
-    }
-    return entry.type == '5' ? 0 : CALL(utimensat, fd, NULL, times, 0);
-}
-
-static int write_all(int fd, const char *data, long n)
-{
-    while (n > 0) {
-        ssize_t w = write(fd, data, (size_t)n);
-        if (w < 0 && errno != EINTR)
-            return -1;
-        if (w > 0)
-            data += w, n -= w;
-    }
-    return 0;
-}
-
-static int regular(int parent, const char *leaf)
-{
-    int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
-    int fd = openat(parent, leaf, flags, 0600);
-    if (fd < 0 && errno == EEXIST && !remove_name(parent, leaf, 0))
-        fd = openat(parent, leaf, flags, 0600);
-    if (fd < 0)
-        return fail("cannot create the file");
-    long n;
-    for (const char *data; (data = tar_data(0, &n));)
-        if (write_all(fd, data, n))
-            return fail("cannot write the file");
-    if (n < 0)
-        return refuse(tar_error);
-    bytes += entry.size;
-    if (set_attributes(fd))
-        return fail("cannot set the file's attributes");
-    close(fd);
-    return 0;
-}
-
-static int directory(int parent, const char *leaf)
+static int is_whiteout(int parent, const char *name)
 {
     struct stat st;
-    if (!fstatat(parent, leaf, &st, AT_SYMLINK_NOFOLLOW) && !S_ISDIR(st.st_mode) && remove_name(parent, leaf, 0))
-        return fail("cannot replace the name by a directory");
-    if (mkdirat(parent, leaf, 0700) && errno != EEXIST)
-        return fail("cannot make the directory");
-    int fd = openat(parent, leaf, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0 || set_attributes(fd))
-        return fail("cannot set the directory's attributes");
-    close(fd);
-    return remember_dir() ? refuse("the archive has too many directories") : 0;
+    return !fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) && S_ISCHR(st.st_mode) && !st.st_rdev;
 }
 
-static int hard_link(int parent, const char *leaf)
+static int mark_opaque(int parent, const char *name)
 {
-    char target[LEAF_MAX];
-    if (tidy(entry.link))
-        return refuse("a hard link leads out of the layer");
-    int from = path_parent(root, entry.link, target);
-    if (from < 0)
-        return fail("cannot find the hard link's target");
-    struct stat a, b;
-    if (!fstatat(from, target, &a, AT_SYMLINK_NOFOLLOW) && !fstatat(parent, leaf, &b, AT_SYMLINK_NOFOLLOW) &&
-        a.st_ino == b.st_ino && a.st_dev == b.st_dev) {
-        close(from);
-        return 0;
+    int dir = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), failed = 0;
+    if (dir < 0)
+        return -1;
+    union {
+        struct cmsghdr head;
+        char space[CMSG_SPACE(sizeof dir)];
+    } control = {.head = {.cmsg_len = CMSG_LEN(sizeof dir), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+    struct iovec data = {"d", 1};
+    struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control,
+                             .msg_controllen = sizeof control};
+    memcpy(CMSG_DATA(&control.head), &dir, sizeof dir);
+    if (sendmsg(u->broker, &message, MSG_NOSIGNAL) != 1 || read(u->broker, &failed, sizeof failed) != sizeof failed)
+        failed = errno ? errno : EPIPE;
+    close(dir);
+    errno = failed;
+    return failed ? -1 : 0;
+}
+
+/* Make a directory; where it takes a whiteout's place, it hides what the whiteout hid. */
+static int make_directory(int parent, const char *name)
+{
+    int hides = u->broker >= 0 && is_whiteout(parent, name);
+    if (hides && unlinkat(parent, name, 0))
+        return -1;
+    if (mkdirat(parent, name, 0755) || remember(parent, name))
+        return -1;
+    return hides ? mark_opaque(parent, name) : 0;
+}
+
+/* Open the directory `path`, made with its parents when missing. `path` is changed, and put back. */
+static int open_directory(char *path)
+{
+    int fd = open_inside(path, O_PATH | O_DIRECTORY);
+    if (fd >= 0 || (errno != ENOENT && errno != ENOTDIR) || !*path)
+        return fd;
+    char *slash = strrchr(path, '/');
+    if (slash)
+        *slash = 0;
+    int parent = open_directory(slash ? path : path + strlen(path));
+    if (slash)
+        *slash = '/';
+    if (parent < 0)
+        return -1;
+    const char *name = slash ? slash + 1 : path;
+    if (!make_directory(parent, name))
+        fd = openat(parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    else if (errno == EEXIST)
+        errno = ENOTDIR; /* a file is in the way, or a link that leads nowhere */
+    close_keeping_errno(parent);
+    return fd;
+}
+
+/* Open what `path` is in; `leaf` is set to its last name. */
+static int open_parent(char *path, char **leaf)
+{
+    char *slash = strrchr(path, '/');
+    *leaf = slash ? slash + 1 : path;
+    if (!slash)
+        return open_inside("", O_PATH | O_DIRECTORY);
+    *slash = 0;
+    int fd = open_directory(path);
+    *slash = '/';
+    return fd;
+}
+
+/* -- entries ------------------------------------------------------------------------------------------------- */
+
+static int is_kept_attribute(const char *name)
+{
+    if (!strcmp(name, "security.capability"))
+        return 1;
+    return !strncmp(name, "user.", 5) && strncmp(name, "user.overlay.", 13);
+}
+
+/* Owner first: chown(2) takes set-user-id bits and capabilities away. */
+static int set_attributes(int fd, const struct tar_entry *entry)
+{
+    if (fchown(fd, entry->uid, entry->gid) || fchmod(fd, entry->mode))
+        return -1;
+    for (unsigned i = 0; i < entry->nxattrs; i++) {
+        const struct tar_xattr *attr = &entry->xattrs[i];
+        if (is_kept_attribute(attr->name) && fsetxattr(fd, attr->name, attr->value, attr->size, 0) &&
+            errno != EOPNOTSUPP)
+            return -1;
     }
-    int r = remove_name(parent, leaf, 0) || linkat(from, target, parent, leaf, 0);
+    return 0;
+}
+
+static int write_all(int fd, const char *data, size_t size)
+{
+    while (size) {
+        ssize_t n = write(fd, data, size);
+        if (n < 0 && errno != EINTR)
+            return -1;
+        data += n > 0 ? n : 0;
+        size -= n > 0 ? n : 0;
+    }
+    return 0;
+}
+
+static int write_data(int fd)
+{
+    const char *data;
+    ssize_t n;
+    while ((n = tar_data(&u->tar, &data)) > 0)
+        if (write_all(fd, data, n))
+            return -1;
+    if (n < 0)
+        error = u->tar.error;
+    return n;
+}
+
+static int put_file(int parent, const char *name, const struct tar_entry *entry)
+{
+    int fd = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return -1;
+    struct timespec times[2] = {entry->mtime, entry->mtime};
+    int result = write_data(fd) || set_attributes(fd, entry) || futimens(fd, times);
+    close_keeping_errno(fd);
+    u->bytes += entry->size;
+    return result ? -1 : 0;
+}
+
+static int put_hard_link(int parent, const char *name, const struct tar_entry *entry)
+{
+    char *leaf;
+    if (clean(entry->link, u->target))
+        return -1;
+    if (!*u->target)
+        return refuse("a hard link to the root");
+    int from = open_parent(u->target, &leaf);
+    if (from < 0)
+        return -1;
+    int result = linkat(from, leaf, parent, name, 0);
     close_keeping_errno(from);
-    return r ? fail("cannot make the hard link") : 0;
+    return result;
 }
 
-/* What has no data and is made by one call: links, devices, pipes. */
-static int special(int parent, const char *leaf)
+/* A symlink, device or FIFO: nothing that could be opened to be changed. */
+static int put_node(int parent, const char *name, const struct tar_entry *entry)
 {
-    static const struct {
-        char type;
-        mode_t format;
-    } formats[] = {{'3', S_IFCHR}, {'4', S_IFBLK}, {'6', S_IFIFO}};
-    struct timespec times[2] = {{entry.mtime, entry.mtime_ns}, {entry.mtime, entry.mtime_ns}};
-    if (remove_name(parent, leaf, 0))
-        return fail("cannot replace the name");
-    if (entry.type == '2' && symlinkat(entry.link, parent, leaf))
-        return fail("cannot make the symbolic link");
-    for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
-        if (entry.type == formats[i].type &&
-            (mknodat(parent, leaf, formats[i].format | 0600, makedev(entry.major, entry.minor)) ||
-             CALL(fchmodat, parent, leaf, entry.mode)))
-            return fail("cannot make the device or pipe");
-    if (fchownat(parent, leaf, entry.uid, entry.gid, AT_SYMLINK_NOFOLLOW) ||
-        CALL(utimensat, parent, leaf, times, AT_SYMLINK_NOFOLLOW))
-        return fail("cannot set the attributes");
+    static const mode_t kinds[] = {['3'] = S_IFCHR, ['4'] = S_IFBLK, ['6'] = S_IFIFO};
+    struct timespec times[2] = {entry->mtime, entry->mtime};
+    if (entry->type == '2') {
+        if (symlinkat(entry->link, parent, name))
+            return -1;
+    } else if (mknodat(parent, name, kinds[(int)entry->type] | entry->mode, makedev(entry->major, entry->minor)))
+        return -1;
+    return fchownat(parent, name, entry->uid, entry->gid, AT_SYMLINK_NOFOLLOW) ||
+                   utimensat(parent, name, times, AT_SYMLINK_NOFOLLOW)
+               ? -1
+               : 0;
+}
+
+/* Set the attributes of the directory `name`, and remember its time for the end. */
+static int put_directory(int parent, const char *name, const char *path, const struct tar_entry *entry)
+{
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    int result = set_attributes(fd, entry);
+    close_keeping_errno(fd);
+    struct stamp *stamp = malloc(sizeof *stamp + strlen(path) + 1);
+    if (result || !stamp)
+        return -1;
+    strcpy(stamp->path, path);
+    stamp->mtime = entry->mtime;
+    stamp->next = u->stamps;
+    u->stamps = stamp;
     return 0;
 }
 
-static int opaque(int parent)
+/* Make room for an entry. Returns 1 when a directory is there for a directory, 0, or -1. */
+static int displace(int parent, const char *name, char type)
 {
-    char dot[] = ".";
-    int fd = openat(parent, dot, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int r = fd < 0 ? -1 : is_overlay ? CALL(fsetxattr, fd, "trusted.overlay.opaque", "y", 1, 0) : remove_below(fd, 1);
-    if (r)
-        return fail("cannot hide what is below the directory");
-    close(fd);
-    return 0;
+    struct stat st;
+    if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW))
+        return errno == ENOENT ? 0 : -1;
+    if (type == '5' && S_ISDIR(st.st_mode))
+        return 1;
+    if (type == '5' && u->broker >= 0 && is_whiteout(parent, name))
+        return 0; /* make_directory sees to it */
+    return remove_tree(parent, name, 0);
+}
+
+static int put(int parent, const char *name, const char *path, const struct tar_entry *entry)
+{
+    int merges = displace(parent, name, entry->type), result;
+    if (merges < 0)
+        return -1;
+    switch (entry->type) {
+    case '0':
+        result = put_file(parent, name, entry);
+        break;
+    case '1':
+        result = put_hard_link(parent, name, entry);
+        break;
+    case '5':
+        result = (!merges && make_directory(parent, name)) || put_directory(parent, name, path, entry);
+        break;
+    default:
+        result = put_node(parent, name, entry);
+    }
+    return result || remember(parent, name) ? -1 : 0;
+}
+
+/* Hide `name` of the layers below. What this layer has under that name stays: a whiteout is about those below. */
+static int hide(int parent, const char *name)
+{
+    struct stat st;
+    if (u->broker < 0)
+        return remove_tree(parent, name, 1);
+    if (!fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW))
+        return S_ISDIR(st.st_mode) ? mark_opaque(parent, name) : 0;
+    return mknodat(parent, name, S_IFCHR, 0);
+}
+
+static int hide_all(int parent)
+{
+    if (u->broker >= 0)
+        return mark_opaque(parent, ".");
+    int dir = openat(parent, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return dir < 0 ? -1 : remove_entries(dir, 1);
 }
 
 static int whiteout(int parent, const char *name)
 {
-    if (!strcmp(name, ".wh..opq"))
-        return opaque(parent);
-    if (!strncmp(name, ".wh.", 4))
-        return 0; /* aufs's own bookkeeping */
+    if (!strcmp(name, ".wh..wh..opq"))
+        return hide_all(parent);
+    if (!strncmp(name, ".wh..wh.", 8))
+        return 0; /* aufs' own files (.wh..wh.plnk, .wh..wh.aufs): no part of the layer */
+    name += strlen(".wh.");
     if (!*name || !strcmp(name, ".") || !strcmp(name, ".."))
-        return refuse("a whiteout names nothing that could be deleted");
-    if (remove_name(parent, name, 0))
-        return fail("cannot delete what a whiteout names");
-    if (is_overlay && mknodat(parent, name, S_IFCHR, 0))
-        return fail("cannot make the whiteout");
+        return refuse("a whiteout of nothing");
+    return hide(parent, name);
+}
+
+static int is_in_whiteout(const char *path)
+{
+    return !strncmp(path, ".wh.", 4) || strstr(path, "/.wh.");
+}
+
+static int unpack_entry(const struct tar_entry *entry)
+{
+    char *path = u->path, *leaf;
+    if (clean(entry->path, path))
+        return -1;
+    if (entry->type == '3' && !entry->major && !entry->minor)
+        return refuse("the device 0:0 would be a whiteout in disguise");
+    if (!*path)
+        return entry->type == '5' ? put_directory(u->root, ".", ".", entry) : refuse("the root is no directory");
+    char *slash = strrchr(path, '/');
+    if (slash) {
+        *slash = 0;
+        int inside = is_in_whiteout(path);
+        *slash = '/';
+        if (inside)
+            return strstr(path, ".wh..wh.") ? 0 : refuse("a whiteout is no directory");
+    }
+    int parent = open_parent(path, &leaf);
+    if (parent < 0)
+        return -1;
+    int result = strncmp(leaf, ".wh.", 4) ? put(parent, leaf, path, entry) : whiteout(parent, leaf);
+    close_keeping_errno(parent);
+    return result;
+}
+
+/* The newest stamp of a directory comes first in the list: older ones are undone by going through it backwards. */
+static int set_stamps(void)
+{
+    struct stamp *forwards = NULL, *next;
+    for (struct stamp *stamp = u->stamps; stamp; stamp = next) {
+        next = stamp->next;
+        stamp->next = forwards;
+        forwards = stamp;
+    }
+    for (struct stamp *stamp = forwards; stamp; stamp = stamp->next) {
+        struct timespec times[2] = {stamp->mtime, stamp->mtime};
+        int fd = open_inside(stamp->path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+        if (fd < 0) {
+            if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)
+                continue; /* something else has taken its place */
+            return -1;
+        }
+        int result = futimens(fd, times);
+        close_keeping_errno(fd);
+        if (result)
+            return -1;
+    }
     return 0;
 }
 
-static int is_device_zero(void)
-{
-    return entry.type == '3' && !entry.major && !entry.minor;
-}
+/* -- the mode ------------------------------------------------------------------------------------------------ */
 
-static int unpack_entry(void)
+static int report(int output, const char *path)
 {
-    char leaf[LEAF_MAX];
-    if (tidy(entry.path))
-        return refuse("the path leads out of the layer");
-    if (!strchr("0123456", entry.type))
-        return refuse("the entry is of a type that a layer cannot have");
-    if (is_device_zero())
-        return refuse("a 0:0 character device would be a whiteout in disguise");
-    if (!*entry.path) { /* the root directory itself */
-        int fd = openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        int r = entry.type != '5' ? 0 : fd < 0 || set_attributes(fd);
-        close_keeping_errno(fd);
-        return entry.type != '5' ? refuse("the entry has no name") : r ? fail("cannot set the attributes") : remember_dir();
+    char *line = u->line;
+    int saved = errno, at;
+    if (!path)
+        at = snprintf(line, sizeof u->line, "ok %llu %llu\n", (unsigned long long)u->files, (unsigned long long)u->bytes);
+    else {
+        at = snprintf(line, sizeof u->line, "error %d ", saved);
+        for (; *path; path++)
+            at += snprintf(line + at, 5, *path > ' ' && *path < 127 && *path != '\\' ? "%c" : "\\%03o",
+                           (unsigned char)*path);
+        at += snprintf(line + at, sizeof u->line - at, ": %.200s\n", saved ? strerror(saved) : error);
     }
-    int parent = parent_of(entry.path, leaf);
-    if (parent < 0)
-        return fail("cannot open the directory that it is in");
-    if (!strncmp(leaf, ".wh.", 4))
-        return whiteout(parent, leaf + 4);
-    if (entry.type != '0' && entry.type != '1')
-        forget_parent(), parent = parent_of(entry.path, leaf); /* it may replace a directory on the cached way */
-    int r = entry.type == '0'   ? regular(parent, leaf)
-            : entry.type == '5' ? directory(parent, leaf)
-            : entry.type == '1' ? hard_link(parent, leaf)
-                                : special(parent, leaf);
-    if (!r && remember_inode(parent, leaf))
-        r = fail("cannot keep account of the entry");
-    if (entry.type != '0' && entry.type != '1')
-        forget_parent();
-    files++;
-    return r;
+    return write_all(output, line, at);
 }
 
-static int unpack_all(void)
+/* One sync of the file system instead of one of each file: a layer is many small files. */
+static int sync_all(int root)
 {
-    int more, r;
-    while ((more = tar_next(0, &entry)) > 0) {
-        if ((r = unpack_entry()))
-            return r;
-        long n;
-        while (tar_data(0, &n))
-            ;
-        if (n < 0)
-            return refuse(tar_error);
+    int dir = openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int result = dir < 0 ? -1 : syncfs(dir);
+    close_keeping_errno(dir);
+    return result;
+}
+
+int unpack_prepare(void)
+{
+    void *memory = mmap(NULL, sizeof *u, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    u = memory == MAP_FAILED ? NULL : memory;
+    return u ? 0 : -1;
+}
+
+int unpack_stream(int input, int output, int root, int broker)
+{
+    struct tar_entry entry;
+    int got;
+    u->root = root, u->broker = broker, u->tar.fd = input;
+    while ((got = tar_next(&u->tar, &entry)) > 0) {
+        if (unpack_entry(&entry))
+            return report(output, entry.path), 1;
+        u->files++;
     }
-    if (more < 0)
-        return refuse(tar_error);
-    set_dir_times();
-    int fd = openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || CALL(syncfs, fd))
-        return fail("cannot sync the layer");
-    tar_drain(0);
-    char line[64];
-    int n = snprintf(line, sizeof line, "ok %llu %llu\n", (unsigned long long)files, (unsigned long long)bytes);
-    return write(1, line, (size_t)n) == n ? 0 : 2;
+    if (got < 0) {
+        error = u->tar.error;
+        return report(output, u->tar.path), 1;
+    }
+    if (tar_drain(&u->tar) || set_stamps() || sync_all(root))
+        return report(output, "."), 1;
+    return report(output, NULL) ? 1 : 0;
 }
 
-static void *reserve(size_t size)
+static int fail(const char *what)
 {
-    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return p == MAP_FAILED ? NULL : p;
+    static char sentence[200];
+    snprintf(sentence, sizeof sentence, "%s: %s", what, strerror(errno));
+    errno = 0; /* the host's fault, but told in words: errno alone would not say which call */
+    error = sentence;
+    report(1, "sandbox");
+    return 1;
+}
+
+/* The broker: wait for the worker, and speak for it when it was killed. */
+static int oversee(pid_t worker, int socket)
+{
+    int status;
+    close(0);
+    if (confine_broker(socket))
+        return fail(syscall_name);
+    while (waitpid(worker, &status, 0) < 0)
+        if (errno != EINTR)
+            return fail("waitpid");
+    if (WIFEXITED(status))
+        return WEXITSTATUS(status);
+    static char sentence[64];
+    snprintf(sentence, sizeof sentence, "the unpacker was killed by signal %d", WTERMSIG(status));
+    errno = 0;
+    error = sentence;
+    report(1, "sandbox");
+    return 1;
 }
 
 int unpack_main(int argc, char **argv)
 {
-    if (argc != 3 || (strcmp(argv[2], "overlay") && strcmp(argv[2], "plain"))) {
-        fputs("usage: windlass-shim unpack DIR overlay|plain\n", stderr);
+    int pair[2], overlay = argc == 3 && !strcmp(argv[2], "overlay");
+    if (argc != 3 || (!overlay && strcmp(argv[2], "plain")) || unpack_prepare())
         return 64;
-    }
-    is_overlay = !strcmp(argv[2], "overlay");
-    strcpy(entry.path, ".");
+    CALL(close_range, 3, ~0U, 0);
     umask(0);
-    CALL(prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
-    CALL(close_range, 3, ~0u, 0);
-    if (!(arena = reserve(ARENA)) || !(seen = reserve(SEEN * sizeof *seen)))
-        return fail("cannot reserve memory");
-    if (enter(argv[1]))
+    int root = confine_enter(argv[1]);
+    if (root < 0)
         return fail(syscall_name);
-    if (drop_capabilities() || filter_calls())
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+        return fail("socketpair");
+    pid_t worker = fork();
+    if (worker < 0)
+        return fail("fork");
+    if (worker) {
+        close(pair[1]);
+        return oversee(worker, pair[0]);
+    }
+    close(pair[0]);
+    if (confine_drop())
         return fail(syscall_name);
-    return unpack_all();
+    return unpack_stream(0, 1, root, overlay ? pair[1] : -1);
 }
