@@ -1,0 +1,137 @@
+"""One container: what it is made from, how its last run ended, and what goes on with it now.
+
+`Definition` and `Outcome` are durable; everything else in a `Container` can be found again on the host.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import msgspec
+import trio
+
+from windlass.execdriver.driver import Attached, Exit, Running, Session
+from windlass.jobs.container_config import Config, HostConfig, NetworkingConfig
+
+from .lifecycle import Lifecycle, State
+
+if TYPE_CHECKING:
+    from .exec import Exec
+
+
+class Definition(msgspec.Struct, frozen=True):
+    """What a container was created as. `config` is the image's and the request's, merged; times in nanoseconds."""
+
+    id: str
+    name: str
+    created_ns: int
+    image_id: str
+    layer: str | None
+    config: Config
+    host: HostConfig
+    networking: NetworkingConfig
+    graph_driver: str
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How the last run went. Times in nanoseconds since the epoch, 0 for never; `error` is why a start failed."""
+
+    has_run: bool = False
+    code: int = 0
+    error: str = ""
+    oom_killed: bool = False
+    started_ns: int = 0
+    finished_ns: int = 0
+
+
+class Notice:
+    """Wakes everybody who waits for a change, as often as there are changes."""
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def give(self) -> None:
+        self._event.set()
+        self._event = trio.Event()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+
+@dataclass(eq=False)
+class Client:
+    """A client that attached before the start: its session is handed to the driver with the Command.
+
+    `attached` stays None when the start failed or the container was removed.
+    """
+
+    session: Session
+    attached: Attached | None = None
+    settled: trio.Event = field(default_factory=trio.Event)
+
+    def settle(self, attached: Attached | None = None) -> None:
+        self.attached = attached
+        self.settled.set()
+
+
+class Container:
+    """A container as the daemon has it in memory.
+
+    `lock` is held over steps that take several awaits: start, clean-up, remove, rename. State changes happen between
+    two awaits, and `changed` tells of each. `exits` counts the ends that waiters can see.
+    """
+
+    def __init__(self, definition: Definition, outcome: Outcome) -> None:
+        self.definition = definition
+        self.outcome = outcome
+        self.life = Lifecycle(State.EXITED if outcome.has_run else State.CREATED)
+        self.lock = trio.Lock()
+        self.changed = Notice()
+        self.running: Running | None = None
+        self.exits = 0
+        self.is_restarting = False  # its end is not the end that `--rm` waits for
+        self.is_settled = True  # False from a start until its end is durable and the driver has forgotten it
+        self.clients: list[Client] = []
+        self.execs: dict[str, Exec] = {}
+
+    @property
+    def id(self) -> str:
+        return self.definition.id
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+    @property
+    def config(self) -> Config:
+        return self.definition.config
+
+    @property
+    def host(self) -> HostConfig:
+        return self.definition.host
+
+    @property
+    def is_running(self) -> bool:
+        return self.life.state is State.RUNNING
+
+    @property
+    def is_gone(self) -> bool:
+        return self.life.state is State.GONE
+
+    def rename(self, name: str) -> None:
+        self.definition = msgspec.structs.replace(self.definition, name=name)
+
+    def note_exit(self, end: Exit) -> None:
+        """Keep how the run ended; the state follows by `life`."""
+        self.outcome = msgspec.structs.replace(
+            self.outcome, code=end.code, oom_killed=end.oom_killed, finished_ns=end.time_ns, error=""
+        )
+        self.exits += 1
+        self.running = None
+
+    def settle_clients(self, attached: list[Attached] | None = None) -> None:
+        """Tell the clients that attached early how it went; without `attached` they go away."""
+        clients, self.clients = self.clients, []
+        for number, client in enumerate(clients):
+            client.settle(attached[number] if attached else None)

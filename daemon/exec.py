@@ -1,0 +1,263 @@
+"""Execs: further processes in running containers. They live in memory: an exec does not outlive its daemon's interest.
+
+A start that fails is told in the stream, as Docker does, since the stream is open by then; `exec_inspect` has the
+exit code, 126 or 127.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass, field
+
+import trio
+
+from windlass.engine import Job
+from windlass.engine.errors import BadParameter, Conflict, JobError, NotFound
+from windlass.engine.job import current
+from windlass.engine.streams import frame, session_socket
+from windlass.execdriver.driver import Executing, Program, Running, Session, StartError
+from windlass.jobs.containers import Streaming
+from windlass.jobs.execs import ExecCreate, ExecCreated, ExecInfo, ExecInspect, ExecResize, ExecStart, Process
+from windlass.kernel import caps
+
+from .config import environment, working_directory
+from .container import Container
+from .daemon import Daemon
+from .host import capabilities
+from .keys import parse_keys
+from .limits import rlimits
+from .security import parse_security
+from .users import find_account
+
+EXEC_FAILED = "OCI runtime exec failed: exec failed: unable to start container process: {}: unknown"
+
+
+@dataclass(eq=False)
+class Exec:
+    """One exec: what it shall run, and how that went. `code` is None until it has ended."""
+
+    id: str
+    container: Container
+    params: ExecCreate
+    command: tuple[str, ...]
+    keys: bytes
+    tty: bool
+    has_started: bool = False
+    code: int | None = None
+    executing: Executing | None = None
+    ended: trio.Event = field(default_factory=trio.Event)
+
+    @property
+    def is_running(self) -> bool:
+        return self.executing is not None and self.code is None
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.command)
+
+
+# -- jobs ------------------------------------------------------------------------------------------------------------
+
+
+async def exec_create(daemon: Daemon, job: Job[ExecCreate]) -> ExecCreated:
+    """Prepare a further process in a running container."""
+    params = job.params
+    container = daemon.containers.get(params.name)
+    command = (params.Cmd,) if isinstance(params.Cmd, str) else tuple(params.Cmd or ())
+    if not command:
+        raise BadParameter("No exec command specified", key="Cmd")
+    _check_words(params, command)
+    _running(container)
+    exec = Exec(secrets.token_hex(32), container, params, command, parse_keys(params.DetachKeys), params.Tty)
+    container.execs[exec.id] = daemon.execs[exec.id] = exec
+    await daemon.tell(container, f"exec_create: {exec.text}", execID=exec.id)
+    return ExecCreated(Id=exec.id)
+
+
+async def exec_start(daemon: Daemon, job: Job[ExecStart]) -> None:
+    """Run an exec; the job's streams are its streams unless detached. `ready` carries a `Streaming`."""
+    params = job.params
+    exec = _get(daemon, params.name)
+    if exec.has_started:
+        raise Conflict(
+            f"Error: Exec command {exec.id} {'is already running' if exec.code is None else 'has already run'}"
+        )
+    running = _running(exec.container)
+    exec.has_started = True
+    try:
+        program = await _program(daemon, exec, params.ConsoleSize or exec.params.ConsoleSize or (0, 0))
+    except BaseException:
+        _end(daemon, exec, 126)
+        raise
+    if params.Detach:
+        await _start_detached(daemon, exec, running, program)
+    else:
+        await _start_attached(daemon, exec, running, program, job)
+
+
+async def exec_inspect(daemon: Daemon, job: Job[ExecInspect]) -> ExecInfo:
+    """Tell everything about an exec."""
+    exec = _get(daemon, job.params.name)
+    params = exec.params
+    return ExecInfo(
+        ID=exec.id,
+        Running=exec.is_running,
+        ExitCode=exec.code,
+        ProcessConfig=Process(
+            entrypoint=exec.command[0],
+            arguments=list(exec.command[1:]),
+            tty=exec.tty,
+            privileged=params.Privileged,
+            user=params.User,
+        ),
+        OpenStdin=params.AttachStdin,
+        OpenStderr=params.AttachStderr,
+        OpenStdout=params.AttachStdout,
+        CanRemove=False,
+        ContainerID=exec.container.id,
+        DetachKeys=exec.keys.hex(),
+        Pid=exec.executing.pid if exec.executing else 0,
+    )
+
+
+async def exec_resize(daemon: Daemon, job: Job[ExecResize]) -> None:
+    """Give an exec's terminal another size."""
+    exec = _get(daemon, job.params.name)
+    if exec.executing is None or exec.code is not None:
+        raise Conflict(f"exec {exec.id} is not running")
+    try:
+        await exec.executing.resize(job.params.h, job.params.w)
+    except ProcessLookupError:
+        raise Conflict(f"exec {exec.id} is not running") from None
+
+
+# -- starting --------------------------------------------------------------------------------------------------------
+
+
+async def _start_detached(daemon: Daemon, exec: Exec, running: Running, program: Program) -> None:
+    try:
+        exec.executing = await _run(exec, running, program, None)
+    except StartError as exc:
+        _end(daemon, exec, exc.exit_code)
+        raise BadParameter(EXEC_FAILED.format(exc)) from exc
+    await _begun(daemon, exec)
+
+
+async def _start_attached(daemon: Daemon, exec: Exec, running: Running, program: Program, job: Job[ExecStart]) -> None:
+    await job.ready(Streaming(Tty=exec.tty))
+    params = exec.params
+    async with session_socket(job, framed=not exec.tty) as (fd, early):
+        session = Session(
+            fd,
+            stdin=params.AttachStdin,
+            stdout=params.AttachStdout,
+            stderr=params.AttachStderr,
+            raw=exec.tty,
+            detach_keys=exec.keys,
+            early=early,
+        )
+        try:
+            exec.executing = await _run(exec, running, program, session)
+        except (StartError, JobError) as exc:
+            code = exc.exit_code if isinstance(exc, StartError) else 128
+            _end(daemon, exec, code)
+            await _write_error(fd, exec.tty, EXEC_FAILED.format(exc))
+            return
+        await _begun(daemon, exec)
+        assert exec.executing.session is not None
+        how = await exec.executing.session.wait()
+        if how.by == "end":  # the client shall find the exit code as soon as its stream ends
+            await exec.ended.wait()
+    if how.by == "keys":
+        await daemon.tell(exec.container, "exec_detach", execID=exec.id)
+
+
+async def _run(exec: Exec, running: Running, program: Program, session: Session | None) -> Executing:
+    try:
+        with trio.CancelScope(shield=True):
+            return await running.exec(program, session)
+    except ProcessLookupError:
+        raise Conflict(f"container {exec.container.id} is not running") from None
+
+
+async def _begun(daemon: Daemon, exec: Exec) -> None:
+    assert exec.executing is not None
+    daemon.nursery.start_soon(_watch, daemon, exec, exec.executing)
+    await daemon.tell(exec.container, f"exec_start: {exec.text}", execID=exec.id)
+
+
+async def _watch(daemon: Daemon, exec: Exec, executing: Executing) -> None:
+    current.set(None)
+    end = await executing.wait()
+    _end(daemon, exec, end.code)
+    await daemon.tell(exec.container, "exec_die", execID=exec.id, exitCode=str(end.code))
+
+
+def _end(daemon: Daemon, exec: Exec, code: int) -> None:
+    exec.code = code
+    exec.ended.set()
+
+
+async def _program(daemon: Daemon, exec: Exec, size: tuple[int, int]) -> Program:
+    """What the exec runs: the container's environment, limits and confinement, and the request's differences."""
+    container, params = exec.container, exec.params
+    config, host = container.config, container.host
+    rootfs = await daemon.graph.rootfs(container.id)
+    user = params.User or config.User
+    groups = host.GroupAdd or ()
+    account = await trio.to_thread.run_sync(find_account, rootfs, user, groups)
+    security = parse_security(host)
+    return Program(
+        args=exec.command,
+        env=environment(config, config.Hostname, exec.tty, account.home, params.Env or ()),
+        cwd=params.WorkingDir or working_directory(config),
+        user=account.user,
+        tty=exec.tty,
+        rows=size[0],
+        columns=size[1],
+        stdin=params.AttachStdin,
+        capabilities=caps.own() if params.Privileged else capabilities(host),
+        seccomp="unconfined" if params.Privileged else security.seccomp,
+        no_new_privileges=security.no_new_privileges,
+        rlimits=rlimits(host),
+        oom_score_adj=host.OomScoreAdj,
+    )
+
+
+# -- small parts -----------------------------------------------------------------------------------------------------
+
+
+def _get(daemon: Daemon, id: str) -> Exec:
+    exec = daemon.execs.get(id)
+    if exec is None:
+        raise NotFound(f"No such exec instance: {id}")
+    return exec
+
+
+def _running(container: Container) -> Running:
+    if container.running is None:
+        raise Conflict(f"container {container.id} is not running")
+    return container.running
+
+
+def _check_words(params: ExecCreate, command: tuple[str, ...]) -> None:
+    if any("\0" in word for word in (*command, *(params.Env or ()), params.User, params.WorkingDir)):
+        raise BadParameter("a NUL byte cannot be in a command, an environment, a user or a working directory")
+    if params.WorkingDir and not params.WorkingDir.startswith("/"):
+        raise BadParameter(
+            f"the working directory '{params.WorkingDir}' is invalid, it needs to be an absolute path",
+            key="WorkingDir",
+        )
+
+
+async def _write_error(fd: int, tty: bool, message: str) -> None:
+    """Say in the stream why there is none; a client that has gone does not mind."""
+    data = f"{message}\r\n".encode()
+    stream = trio.lowlevel.FdStream(os.dup(fd))
+    try:
+        await stream.send_all(data if tty else frame(1, data))
+    except trio.BrokenResourceError:
+        pass
+    finally:
+        await stream.aclose()

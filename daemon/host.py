@@ -1,0 +1,181 @@
+"""Checks a HostConfig, and fills in what dockerd would: errors, refusals by name, warnings.
+
+What a user would rely on and we cannot do is refused with 501 and its name; what only tunes is accepted with a
+warning. The tables below are the whole truth about that. `limits.py` has the resources, `mounts.py` the mounts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from windlass.engine.errors import BadParameter, Unsupported
+from windlass.jobs.container_config import Config, HostConfig, LogSettings, RestartRule
+from windlass.jobs.containers import Create
+from windlass.kernel import caps
+
+from .limits import check_limits, check_log
+from .mounts import check_mounts
+from .security import parse_security
+
+SHM_SIZE = 64 << 20
+
+# Fields whose meaning is not built, and that nobody can do without once they ask for them.
+REFUSED: dict[str, str] = {
+    "VolumesFrom": "volumes of other containers",
+    "VolumeDriver": "volume drivers",
+    "Links": "links",
+    "StorageOpt": "storage options for one container",
+    "DeviceRequests": "device requests (GPUs, CDI)",
+    "DeviceCgroupRules": "device cgroup rules",
+    "Init": "an init inside the container (--init)",
+    "Cgroup": "another container's cgroup",
+}
+
+# Fields that only tune, and are kept without effect.
+IGNORED: dict[str, str] = {
+    "BlkioWeight": "block I/O weight",
+    "BlkioWeightDevice": "block I/O weight",
+    "BlkioDeviceReadBps": "block I/O limits",
+    "BlkioDeviceWriteBps": "block I/O limits",
+    "BlkioDeviceReadIOps": "block I/O limits",
+    "BlkioDeviceWriteIOps": "block I/O limits",
+    "CpuRealtimePeriod": "real-time CPU limits",
+    "CpuRealtimeRuntime": "real-time CPU limits",
+    "KernelMemory": "kernel memory limits",
+    "KernelMemoryTCP": "kernel memory limits",
+    "OomKillDisable": "disabling the OOM killer",
+}
+
+# Which words a namespace's mode may be; anything else is another container or a network, which come later.
+MODES: dict[str, tuple[str, ...]] = {
+    "NetworkMode": ("", "default", "bridge", "none", "host"),
+    "IpcMode": ("", "private", "shareable", "host", "none"),
+    "PidMode": ("", "host"),
+    "UTSMode": ("", "host"),
+    "UsernsMode": ("", "host"),
+    "CgroupnsMode": ("", "private", "host"),
+    "Isolation": ("", "default"),
+    "Runtime": ("", "windlass", "runc"),
+}
+
+
+def check_host(params: Create, config: Config, warn: Callable[[str], None]) -> HostConfig:
+    """Return the request's HostConfig with defaults filled in.
+
+    Raises BadParameter for what makes no sense, Unsupported for what is not built.
+    """
+    host = params.HostConfig
+    _refuse(host)
+    _check_modes(host)
+    _check_restart(host, warn)
+    _check_capabilities(host)
+    _check_extra_hosts(host)
+    parse_security(host)
+    check_mounts(host, params)
+    check_log(host)
+    host = check_limits(host, warn)
+    _warn(host, config, warn)
+    return _with_defaults(host)
+
+
+def _refuse(host: HostConfig) -> None:
+    for field, what in REFUSED.items():
+        if getattr(host, field):
+            raise Unsupported(f"HostConfig.{field}: {what} cannot be used yet", key=field)
+
+
+def _check_modes(host: HostConfig) -> None:
+    for field, allowed in MODES.items():
+        mode = getattr(host, field)
+        if mode in allowed:
+            continue
+        kind, colon, _ = mode.partition(":")
+        if colon and kind != "container":
+            raise BadParameter(f"invalid {field}: {mode}", key=field)
+        raise Unsupported(f"HostConfig.{field}: {mode!r} cannot be used yet", key=field)
+
+
+def _check_restart(host: HostConfig, warn: Callable[[str], None]) -> None:
+    policy = host.RestartPolicy
+    if policy.Name not in ("", "no", "always", "unless-stopped", "on-failure"):
+        raise BadParameter(
+            f"invalid restart policy: unknown policy '{policy.Name}'; "
+            "use one of 'no', 'always', 'on-failure', or 'unless-stopped'",
+            key="RestartPolicy",
+        )
+    if policy.MaximumRetryCount < 0 or (policy.MaximumRetryCount and policy.Name != "on-failure"):
+        raise BadParameter(
+            "invalid restart policy: maximum retry count can only be used with 'on-failure', and cannot be negative",
+            key="RestartPolicy",
+        )
+    if policy.Name in ("", "no"):
+        return
+    if host.AutoRemove:
+        raise BadParameter("can't create 'AutoRemove' container with restart policy", key="RestartPolicy")
+    warn(f"The restart policy {policy.Name!r} is kept, but not acted upon yet.")
+
+
+def _check_capabilities(host: HostConfig) -> None:
+    for key, given in (("CapAdd", host.CapAdd), ("CapDrop", host.CapDrop)):
+        for name in given or ():
+            if name.upper() != "ALL" and capability(name) not in caps.NAMES:
+                raise BadParameter(f'invalid {key}: unknown capability: "{capability(name)}"', key=key)
+
+
+def _check_extra_hosts(host: HostConfig) -> None:
+    for entry in host.ExtraHosts or ():
+        alias, mark, address = entry.partition("=" if "=" in entry else ":")
+        if not alias or not mark or not address or any(character.isspace() for character in entry):
+            raise BadParameter(f'bad format for add-host: "{entry}"', key="ExtraHosts")
+
+
+def capability(name: str) -> str:
+    """Spell a capability as the kernel does: `net_admin` is CAP_NET_ADMIN."""
+    upper = name.upper()
+    return upper if upper.startswith("CAP_") else f"CAP_{upper}"
+
+
+def capabilities(host: HostConfig) -> frozenset[str]:
+    """What the container's processes may have; never more than the daemon has itself."""
+    if host.Privileged:
+        return caps.own()
+    added = {capability(name) for name in host.CapAdd or () if name.upper() != "ALL"}
+    dropped = {capability(name) for name in host.CapDrop or () if name.upper() != "ALL"}
+    add_all = any(name.upper() == "ALL" for name in host.CapAdd or ())
+    drop_all = any(name.upper() == "ALL" for name in host.CapDrop or ())
+    base = caps.own() if add_all else frozenset() if drop_all else caps.DEFAULT & caps.own()
+    return frozenset((base - dropped) | added)
+
+
+def _warn(host: HostConfig, config: Config, warn: Callable[[str], None]) -> None:
+    for what in dict.fromkeys(what for field, what in IGNORED.items() if getattr(host, field)):
+        warn(f"Your engine does not support {what} yet. Discarded.")
+    if host.NetworkMode not in ("none", "host") and not config.NetworkDisabled:
+        warn("Networks are not built yet: the container has its own network namespace with a loopback interface only.")
+    if host.PortBindings or host.PublishAllPorts:
+        warn("Ports are not published yet.")
+    if config.Volumes:
+        warn("The volumes of the image are not used yet: what is written there stays in the container.")
+    if config.Healthcheck and config.Healthcheck.Test and config.Healthcheck.Test != ["NONE"]:
+        warn("The health check is kept, but not run yet.")
+    if any(entry.endswith(("host-gateway", "=host-gateway")) for entry in host.ExtraHosts or ()):
+        warn("host-gateway has no address yet, its entry is left out of /etc/hosts.")
+
+
+def _with_defaults(host: HostConfig) -> HostConfig:
+    """Fill in what inspect shows when nothing was said."""
+    replace = msgspec.structs.replace
+    log = LogSettings(host.LogConfig.Type or "json-file", host.LogConfig.Config)
+    policy = RestartRule(host.RestartPolicy.Name or "no", host.RestartPolicy.MaximumRetryCount)
+    network = "bridge" if host.NetworkMode in ("", "default") else host.NetworkMode
+    return replace(
+        host,
+        LogConfig=log,
+        RestartPolicy=policy,
+        NetworkMode=network,
+        IpcMode=host.IpcMode or "private",
+        ShmSize=host.ShmSize or SHM_SIZE,
+        Runtime=host.Runtime or "windlass",
+    )

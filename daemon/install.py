@@ -1,0 +1,74 @@
+"""Puts the container jobs into an engine."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from windlass.engine import Engine
+from windlass.execdriver.driver import Driver as ExecDriver
+from windlass.graphdriver.driver import Driver as GraphDriver
+from windlass.lib.database import Database
+
+from .attach import attach, resize
+from .create import create
+from .daemon import Daemon
+from .exec import exec_create, exec_inspect, exec_resize, exec_start
+from .inspect import container_inspect
+from .kill import kill
+from .list import containers
+from .logs import logs
+from .reconcile import reconcile
+from .remove import delete
+from .rename import container_rename
+from .start import start
+from .state import Store
+from .stop import restart, stop
+from .wait import wait
+
+JOBS: dict[str, Callable[..., Any]] = {
+    "create": create,
+    "start": start,
+    "stop": stop,
+    "kill": kill,
+    "restart": restart,
+    "wait": wait,
+    "delete": delete,
+    "containers": containers,
+    "container_inspect": container_inspect,
+    "container_rename": container_rename,
+    "logs": logs,
+    "attach": attach,
+    "resize": resize,
+    "execCreate": exec_create,
+    "execStart": exec_start,
+    "execResize": exec_resize,
+    "exec_inspect": exec_inspect,
+}
+
+
+async def install(
+    engine: Engine,
+    *,
+    nursery: trio.Nursery,
+    durable: Database,
+    run: Database,
+    graph: GraphDriver,
+    driver: ExecDriver,
+    data_root: Path,
+    exec_root: Path,
+) -> None:
+    """Bring everything up to date, then register the jobs. `nursery` carries monitors and removals.
+
+    Containers do not end with the engine: the next one finds them again.
+    """
+    store = Store(durable, run)
+    store.prepare()
+    daemon = Daemon(engine, nursery, store, graph, driver, data_root, exec_root)
+    await reconcile(daemon)
+    for name, handler in JOBS.items():
+        engine.register(name, functools.partial(handler, daemon))

@@ -1,0 +1,65 @@
+"""Signals to containers, and the end by KILL."""
+
+from __future__ import annotations
+
+import logging
+
+import trio
+
+from windlass.engine import Job
+from windlass.engine.errors import Conflict, Internal
+from windlass.jobs.containers import Kill
+
+from .container import Container
+from .daemon import Daemon
+from .signals import SIGKILL, parse_signal
+
+KILL_TIMEOUT = 10.0  # seconds that the kernel has to end a killed process before all of the cgroup is killed
+
+logger = logging.getLogger("windlass.daemon")
+
+
+async def kill(daemon: Daemon, job: Job[Kill]) -> None:
+    """Send a signal to a container's first process. Raises Conflict when it does not run."""
+    container = daemon.containers.get(job.params.name)
+    number = parse_signal(job.params.signal or "KILL")
+    sent = await (kill_and_wait(daemon, container) if number == SIGKILL else send(daemon, container, number))
+    if not sent:
+        raise Conflict(f"cannot kill container: {job.params.name}: container {container.id} is not running")
+
+
+async def kill_and_wait(daemon: Daemon, container: Container) -> bool:
+    """Kill a container, all of it if its first process does not end; False when it does not run.
+
+    Raises Internal when even that does not help.
+    """
+    exits, running = container.exits, container.running
+    if running is None or not await send(daemon, container, SIGKILL):
+        await until_exit(container, exits)  # its end is known to the driver, and will be to us
+        return False
+    for _ in range(2):
+        with trio.move_on_after(KILL_TIMEOUT):
+            await until_exit(container, exits)
+            return True
+        logger.warning("container %s did not end by KILL within %g s", container.id, KILL_TIMEOUT)
+        await running.kill_all()
+    raise Internal(f"container {container.id} does not end")
+
+
+async def send(daemon: Daemon, container: Container, number: int) -> bool:
+    """Send a signal and tell so; False when nothing runs."""
+    running = container.running
+    if running is None:
+        return False
+    try:
+        await running.signal(number)
+    except ProcessLookupError:
+        return False
+    await daemon.tell(container, "kill", signal=str(number))
+    return True
+
+
+async def until_exit(container: Container, exits: int) -> None:
+    """Wait for the first exit after `exits` were counted."""
+    while container.exits == exits and container.is_running:
+        await container.changed.wait()

@@ -1,0 +1,88 @@
+"""Removing: the row goes first, the name is free, the answer leaves, and then the files are unlinked.
+
+The container's folder goes last. A crash in between leaves a folder without a row, which reconcile takes away.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+
+import trio
+
+from windlass.engine import Job
+from windlass.engine.errors import BadParameter, Conflict
+from windlass.engine.job import current
+from windlass.jobs.containers import Delete
+
+from .container import Container
+from .daemon import Daemon
+from .kill import kill_and_wait
+from .lifecycle import State, Step
+from .settle import forget
+
+logger = logging.getLogger("windlass.daemon")
+
+
+async def delete(daemon: Daemon, job: Job[Delete]) -> None:
+    """Remove a container, and its files."""
+    params = job.params
+    container = daemon.containers.get(params.name)
+    if params.link:
+        raise BadParameter("links cannot be removed: there are none", key="link")
+    while True:
+        async with container.lock:
+            if not container.is_running:
+                return await _remove(daemon, container)
+            if not params.force:
+                raise Conflict(
+                    f'cannot remove container "/{container.name}": container is running: '
+                    "stop the container before removing or force remove"
+                )
+        await kill_and_wait(daemon, container)
+
+
+async def _remove(daemon: Daemon, container: Container) -> None:
+    if container.is_gone or container.life.state is State.REMOVING:
+        raise Conflict(f"removal of container {container.id} is already in progress")
+    await remove_locked(daemon, container)
+
+
+async def remove_locked(daemon: Daemon, container: Container) -> None:
+    """Remove a container that does not run, with its lock held. Its files go when the answer has left."""
+    container.life.advance(Step.REMOVE)
+    try:
+        with trio.CancelScope(shield=True):
+            await daemon.store.remove(container.id)
+    except BaseException:
+        container.life.advance(Step.FAILED)
+        raise
+    container.life.advance(Step.REMOVED)
+    daemon.containers.remove(container)
+    for id in container.execs:
+        daemon.execs.pop(id, None)
+    container.settle_clients()
+    container.changed.give()
+    await daemon.tell(container, "destroy")
+    daemon.nursery.start_soon(_unlink, daemon, container)
+
+
+async def _unlink(daemon: Daemon, container: Container) -> None:
+    current.set(None)
+    with trio.CancelScope(shield=True):
+        try:
+            if not container.is_settled:
+                await forget(daemon, container)
+            await discard(daemon, container.id)
+            async with daemon.sweeping:
+                await daemon.graph.sweep()
+        except Exception:
+            logger.exception(
+                "what is left of container %s could not be removed; the next start tries again", container.id
+            )
+
+
+async def discard(daemon: Daemon, id: str) -> None:
+    """Unlink a container's layer and then its folder."""
+    await daemon.graph.remove(id)
+    await trio.to_thread.run_sync(shutil.rmtree, daemon.folder(id))

@@ -1,0 +1,117 @@
+"""Starting: the intent, the Command, the driver; then a monitor goes on, and the answer leaves.
+
+    lock ─▶ settle the last run ─▶ command (thread) ─▶ intent (exec root) ─▶ driver.start ─▶ running ─▶ `start` event
+
+Clients that attached before are handed over with the command, so they miss no byte.
+"""
+
+from __future__ import annotations
+
+import time
+
+import msgspec
+import trio
+
+from windlass.engine import Job
+from windlass.engine.errors import BadParameter, Conflict, Internal, JobError, NotFound, NotModified
+from windlass.execdriver.driver import Running, StartError
+from windlass.jobs.containers import Start
+
+from .command import build_command
+from .container import Client, Container
+from .daemon import Daemon
+from .lifecycle import Step
+from .monitor import monitor
+from .remove import remove_locked
+from .settle import settle
+
+# The words that clients look for in the message: 127 and 126 of `docker run` come from them.
+CREATE_FAILED = (
+    "failed to create task for container: failed to create shim task: OCI runtime create failed: "
+    "runc create failed: unable to start container process: {}: unknown"
+)
+
+
+async def start(daemon: Daemon, job: Job[Start]) -> None:
+    """Start a container. Raises NotModified when it runs."""
+    container = daemon.containers.get(job.params.name)
+    async with container.lock:
+        if container.is_running:
+            raise NotModified(f"container {container.id} is already started")
+        await start_locked(daemon, container)
+
+
+async def start_locked(daemon: Daemon, container: Container) -> None:
+    """Start a container that does not run, with its lock held. On failure a container of `--rm` is removed."""
+    if container.is_gone:
+        raise NotFound(f"No such container: {container.id}")
+    if not container.life.allows(Step.STARTED):
+        raise Conflict("container is marked for removal and cannot be started")
+    await settle(daemon, container)
+    try:
+        with trio.CancelScope(shield=True):  # the driver either has it or not; half a start helps nobody
+            await _run(daemon, container)
+    except (StartError, JobError, OSError, ValueError) as exc:
+        error = _explain(exc)
+        await _note_failure(daemon, container, exc, error)
+        raise error from exc
+    await daemon.tell(container, "start")
+
+
+async def _run(daemon: Daemon, container: Container) -> None:
+    rootfs = await daemon.graph.rootfs(container.id)
+    folder, log_path = daemon.folder(container.id), daemon.log_path(container.id)
+    command = await trio.to_thread.run_sync(build_command, container, rootfs, folder, log_path)
+    started_ns = time.time_ns()
+    await daemon.store.intend_run(container.id, started_ns)
+    clients = list(container.clients)
+    running, attached = await daemon.driver.start(command, [client.session for client in clients])
+    late, container.clients = container.clients[len(clients) :], clients
+    container.settle_clients(attached)
+    container.running, container.is_settled = running, False
+    begun(daemon, container, started_ns)
+    for client in late:  # these came while the driver was at work
+        await attach_late(running, client)
+
+
+async def attach_late(running: Running, client: Client) -> None:
+    """Attach a client to what runs already; it goes away when that has ended meanwhile."""
+    try:
+        client.settle(await running.attach(client.session))
+    except ProcessLookupError:
+        client.settle()
+
+
+def begun(daemon: Daemon, container: Container, started_ns: int) -> None:
+    """Note that a run is under way, and watch over it."""
+    container.outcome = msgspec.structs.replace(
+        container.outcome, has_run=True, code=0, error="", oom_killed=False, started_ns=started_ns, finished_ns=0
+    )
+    container.life.advance(Step.STARTED)
+    container.changed.give()
+    assert container.running is not None
+    daemon.nursery.start_soon(monitor, daemon, container, container.running)
+
+
+def _explain(exc: Exception) -> JobError:
+    """Say why a start failed as Docker does."""
+    if isinstance(exc, JobError):
+        return exc
+    message = CREATE_FAILED.format(exc)
+    if isinstance(exc, StartError) and exc.exit_code in (126, 127):
+        return BadParameter(message)
+    return BadParameter(message) if isinstance(exc, ValueError) else Internal(message)
+
+
+async def _note_failure(daemon: Daemon, container: Container, exc: Exception, error: JobError) -> None:
+    """Keep why a start failed, let the waiting clients go, and remove what was to be removed at its end."""
+    code = exc.exit_code if isinstance(exc, StartError) else 128
+    container.outcome = msgspec.structs.replace(container.outcome, code=code, error=error.message)
+    container.settle_clients()
+    with trio.CancelScope(shield=True):
+        await daemon.store.forget_run(container.id)
+        if container.host.AutoRemove:
+            await remove_locked(daemon, container)
+        else:
+            await daemon.store.save_outcome(container.id, container.outcome)
+    container.changed.give()

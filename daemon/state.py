@@ -1,0 +1,101 @@
+"""What the daemon must find again: definitions and outcomes on the data root, runs under way on the exec root.
+
+The durable database gets one commit when a container is created and one when it has ended; the other one lies on
+tmpfs, is never synced, and dies with the host, as the processes do.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from typing import NamedTuple
+
+import msgspec
+
+from windlass.lib.database import Database
+
+from .container import Definition, Outcome
+
+logger = logging.getLogger("windlass.daemon")
+
+DURABLE = [
+    """CREATE TABLE containers (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, definition BLOB NOT NULL, outcome BLOB NOT NULL
+    ) WITHOUT ROWID""",
+]
+RUN = ["CREATE TABLE runs (id TEXT PRIMARY KEY, started_ns INTEGER NOT NULL, pid INTEGER NOT NULL) WITHOUT ROWID"]
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Run(NamedTuple):
+    """A run that was intended; `pid` is 0 until it had begun."""
+
+    started_ns: int
+    pid: int
+
+
+class Store:
+    """The daemon's tables in both databases."""
+
+    def __init__(self, durable: Database, run: Database) -> None:
+        self._durable = durable
+        self._run = run
+
+    def prepare(self) -> None:
+        """Make the tables, or bring them up to date. Blocks; for start-up."""
+        self._durable.migrate("daemon", DURABLE)
+        self._run.migrate("daemon", RUN)
+
+    # -- definitions and outcomes --------------------------------------------------------------------------------
+
+    async def add(self, definition: Definition) -> None:
+        row = (definition.id, definition.name, _encode(definition), _encode(Outcome()))
+        await self._durable.write(lambda db: db.execute("INSERT INTO containers VALUES (?, ?, ?, ?)", row))
+
+    async def redefine(self, definition: Definition) -> None:
+        """Replace a definition, name included."""
+        row = (definition.name, _encode(definition), definition.id)
+        await self._durable.write(
+            lambda db: db.execute("UPDATE containers SET name = ?, definition = ? WHERE id = ?", row)
+        )
+
+    async def save_outcome(self, id: str, outcome: Outcome) -> None:
+        row = (_encode(outcome), id)
+        await self._durable.write(lambda db: db.execute("UPDATE containers SET outcome = ? WHERE id = ?", row))
+
+    async def remove(self, id: str) -> None:
+        await self._durable.write(lambda db: db.execute("DELETE FROM containers WHERE id = ?", (id,)))
+
+    async def load(self) -> list[tuple[Definition, Outcome]]:
+        """Read all containers; a row that cannot be read is named in the log and left alone."""
+        rows = await self._durable.read(lambda db: db.execute("SELECT * FROM containers").fetchall())
+        found = []
+        for id, name, definition, outcome in rows:
+            try:
+                found.append(
+                    (msgspec.json.decode(definition, type=Definition), msgspec.json.decode(outcome, type=Outcome))
+                )
+            except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+                logger.error("container %s (%s) cannot be read, leaving it alone: %s", id, name, exc)
+        return found
+
+    async def known_ids(self) -> set[str]:
+        """Every id that has a row, readable or not."""
+        rows = await self._durable.read(lambda db: db.execute("SELECT id FROM containers").fetchall())
+        return {id for (id,) in rows}
+
+    # -- runs ----------------------------------------------------------------------------------------------------
+
+    async def intend_run(self, id: str, started_ns: int) -> None:
+        """Say that a run is about to begin, before anything of it exists."""
+        await self._run.write(lambda db: db.execute("REPLACE INTO runs VALUES (?, ?, 0)", (id, started_ns)))
+
+    async def forget_run(self, id: str) -> None:
+        await self._run.write(lambda db: db.execute("DELETE FROM runs WHERE id = ?", (id,)))
+
+    async def runs(self) -> dict[str, Run]:
+        def read(db: sqlite3.Connection) -> list[tuple[str, int, int]]:
+            return db.execute("SELECT id, started_ns, pid FROM runs").fetchall()
+
+        return {id: Run(started_ns, pid) for id, started_ns, pid in await self._run.read(read)}
