@@ -265,6 +265,10 @@ class Driver(Protocol):
         """Ids of all containers that have a folder or a cgroup of ours on this host."""
         ...
 
+    def log_reader(self) -> str:
+        """Path of the program whose mode `logs` reads what LogConfig kept; see `native/c/logs.c`."""
+        ...
+
     def warnings(self) -> list[str]:
         """What this host cannot give, one sentence each, for `info`."""
         ...

@@ -76,6 +76,10 @@ class Driver(Protocol):
         """Forget a layer. Does nothing when it is not there. The caller knows that nobody stands on it."""
         ...
 
+    async def sweep(self) -> None:
+        """Unlink the files of what was removed. May take long; cancel it whenever you like."""
+        ...
+
     async def changes(self, id: str) -> list[Change]:
         """What container layer `id` changed, sorted by path."""
         ...

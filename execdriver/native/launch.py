@@ -133,6 +133,9 @@ class NativeDriver:
                 found.add(id)
         return found
 
+    def log_reader(self) -> str:
+        return f"/proc/self/fd/{self._binary}"
+
     def warnings(self) -> list[str]:
         there = self._hierarchies.controllers
         found = [f"WARNING: {sentence}" for controller, sentence in _WANTED.items() if controller not in there]
