@@ -233,7 +233,8 @@ def test_inspect_tells_what_was_asked_for(docker: Docker, image: str, name: str)
 
 
 def test_inspect_times_are_in_order(docker: Docker, image: str, name: str) -> None:
-    docker.ok("run", "--name", name, "--network", "none", image, "true")
+    """Not `true`: 20.10 notes the start of a container after it has begun, sometimes after it has ended."""
+    docker.ok("run", "--name", name, "--network", "none", image, "sleep", "0.2")
     times = docker.inspect(name, "{{.Created}} {{.State.StartedAt}} {{.State.FinishedAt}}").split()
     assert times == sorted(times)
     assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,9}Z", text) for text in times)
