@@ -135,8 +135,8 @@ class Engine:
 
     async def run_job(self, job: Job[Any]) -> Any:
         """Run `job` to its end in this task; see `Job.run`."""
-        self._admit(job)
         job._begin()
+        self._admit(job)
         self.running[job.id] = job
         token = current.set(job)
         try:
@@ -193,7 +193,8 @@ class Engine:
 
     def _admit(self, job: Job[Any]) -> None:
         if self._shutdown.refuses(job):
-            raise Unavailable("the engine is shutting down")
+            job.state, job.error = "failed", Unavailable("the engine is shutting down")
+            raise job.error
 
     def _chain(self, name: str) -> Handler:
         handler, signature = self._handlers.get(name) or (self.catchall, Args)

@@ -18,6 +18,7 @@ from typing import IO, Any, TypeVar
 import trio
 
 from .engine import Engine
+from .errors import Cancelled, Unavailable
 from .events import Event
 from .job import Job
 from .signature import Signature
@@ -113,16 +114,24 @@ class Portal:
         async def call() -> None:
             try:
                 outcome.put((True, await function()))
+            except trio.Cancelled:
+                outcome.put((False, Cancelled("the engine was closed meanwhile")))
+                raise
             except BaseException as exc:
                 outcome.put((False, exc))
                 if not isinstance(exc, Exception):
                     raise
 
         def spawn() -> None:
-            assert self.engine.nursery is not None
-            self.engine.nursery.start_soon(call)
+            if self.engine.nursery is None:
+                outcome.put((False, Unavailable("the engine is closed")))
+            else:
+                self.engine.nursery.start_soon(call)
 
-        self._token.run_sync_soon(spawn)
+        try:
+            self._token.run_sync_soon(spawn)
+        except trio.RunFinishedError:
+            raise Unavailable("the engine is closed") from None
         while True:
             try:
                 done, value = outcome.get()

@@ -26,7 +26,7 @@ class Signature(msgspec.Struct, Generic[R], frozen=True):
 
     NAME: ClassVar[str] = ""
     LOCAL: ClassVar[bool] = False  # refused over /engine/v1: carries file descriptors or live objects
-    READONLY: ClassVar[bool] = False  # changes nothing: may run while the engine drains, and is left out of the journal
+    READONLY: ClassVar[bool] = False  # changes nothing: it is left out of the journal
     SECRET: ClassVar[frozenset[str]] = frozenset()  # keys that no log, journal or event may show
     REST: ClassVar[str] = ""  # the list field that takes all further positional arguments
 

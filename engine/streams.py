@@ -148,7 +148,10 @@ class Multiplexed(_Sink):
 
 
 class FileSink(_Sink):
-    """Writes to a file object of the blocking world, in a thread, and flushes each time."""
+    """Writes to a file object of the blocking world, in a thread, and flushes each time.
+
+    Raises BrokenResourceError when the reader of a pipe is gone, ClosedResourceError when the file is closed.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -157,8 +160,13 @@ class FileSink(_Sink):
         await trio.to_thread.run_sync(self._write, bytes(data))
 
     def _write(self, data: bytes) -> None:
-        self._file.write(data)
-        self._file.flush()
+        if self._file.closed:
+            raise trio.ClosedResourceError("the file is closed")
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except BrokenPipeError as exc:
+            raise trio.BrokenResourceError(str(exc)) from exc
 
 
 class FileSource(trio.abc.ReceiveStream):
