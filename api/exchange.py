@@ -85,13 +85,14 @@ class Exchange:
     def _head(self, status: int, content_type: str, headers: Iterable[tuple[str, str]]) -> str:
         if self.keep_alive and not self.body.is_drainable:
             self.keep_alive = False
-        lines = [f"HTTP/1.1 {status} {REASONS[status]}\r\n{self.common}Date: {_date()}\r\n"]
+        head = f"HTTP/1.1 {status} {REASONS[status]}\r\n{self.common}Date: {_date()}\r\n"
         if content_type:
-            lines.append(f"Content-Type: {content_type}\r\n")
+            head += f"Content-Type: {content_type}\r\n"
         if not self.keep_alive:
-            lines.append("Connection: close\r\n")
-        lines.extend(f"{name}: {value}\r\n" for name, value in headers)
-        return "".join(lines)
+            head += "Connection: close\r\n"
+        for name, value in headers:
+            head += f"{name}: {value}\r\n"
+        return head
 
     async def finish(self) -> bool:
         """Clear the way for the next request; False when there can be none."""

@@ -8,6 +8,7 @@ too, and make the same of it; a property test compares the two.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 from .head import ONCE, Head
 
@@ -15,6 +16,7 @@ _HEAD = re.compile(
     rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS) /[!-~]*+ HTTP/1\.1\r\n"
     rb"(?:[-!#$%&'*+.^_`|~0-9A-Za-z]++:[\t -~]*+\r\n)++\r\n"
 )
+SMALL = 256  # bytes of a head that is worth remembering
 _LENGTH = re.compile(r"[0-9]{1,18}\Z", re.ASCII)
 
 
@@ -42,3 +44,15 @@ def parse(head: bytes, fields: int = 200) -> Head | None:
     if not _LENGTH.match(length):
         return None
     return Head(method, target, headers, int(length), False)
+
+
+@lru_cache(maxsize=64)
+def _remembered(head: bytes) -> Head | None:
+    return parse(head)
+
+
+def parse_again(head: bytes, fields: int = 200) -> Head | None:
+    """As `parse`; small heads are remembered, for clients that ask the same again and again, but for credentials."""
+    if len(head) <= SMALL and b"auth" not in head.lower():
+        return _remembered(head)
+    return parse(head, fields)

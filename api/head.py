@@ -37,9 +37,9 @@ class Head:
         self.headers = headers
         self.length = length
         self.http10 = http10
-        options = headers.get("connection", "").lower()
-        self.keep_alive = not http10 and (not options or "close" not in _list(options))
-        self.upgrade = headers.get("upgrade", "") if "upgrade" in _list(options) and not http10 else ""
+        options = _list(headers["connection"].lower()) if "connection" in headers else ()
+        self.keep_alive = not http10 and "close" not in options
+        self.upgrade = headers.get("upgrade", "") if "upgrade" in options and not http10 else ""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Head) and all(getattr(self, key) == getattr(other, key) for key in self.__slots__)

@@ -18,6 +18,7 @@ from windlass.engine.streams import copy, frame
 from . import wire
 from .exchange import Exchange
 from .head import Version
+from .sockets import SocketStream
 
 
 class Hijacked(trio.abc.HalfCloseableStream):
@@ -87,12 +88,10 @@ class Hijacked(trio.abc.HalfCloseableStream):
             raise RuntimeError("a job says ready before it takes the connection")
         early = connection.take(len(connection.buffer))
         connection.is_detached = True
-        if isinstance(connection.stream, trio.SocketStream):
-            trio.lowlevel.notify_closing(connection.stream.socket)
-            return connection.stream.socket.detach(), early
+        if isinstance(connection.stream, SocketStream):
+            return connection.stream.detach(), early
         ours, theirs = socket.socketpair()
-        pair = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
-        connection.spawn(bridge, connection.stream, pair)
+        connection.spawn(bridge, connection.stream, SocketStream(ours))
         return theirs.detach(), early
 
 
@@ -112,7 +111,7 @@ class Stderr(trio.abc.SendStream):
         await trio.lowlevel.checkpoint()
 
 
-async def bridge(client: trio.abc.Stream, pair: trio.SocketStream) -> None:
+async def bridge(client: trio.abc.Stream, pair: SocketStream) -> None:
     """Copy between a TLS client and a socket pair until both have ended, and close both."""
     async with client, pair, trio.open_nursery() as nursery:
 

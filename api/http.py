@@ -2,7 +2,8 @@
 
 The buffer is ours: a head is cut out of it and given to the strict parser, or, when that declines, to h11. What
 comes after a request stays in the buffer, for the next request of a pipelining client or for whoever takes the
-connection over. One cancel scope per connection carries its deadline, which moves with the phase:
+connection over. The deadline moves with the phase; the server looks at all of them now and then, which is cheaper
+than a timer for each:
 
     idle ──first byte──▶ head ──▶ request runs (none) ──▶ answer is sent ──▶ idle
 """
@@ -13,6 +14,7 @@ import socket
 import struct
 from collections.abc import Callable
 from math import inf
+from time import monotonic
 
 import trio
 
@@ -23,8 +25,8 @@ from .body import Body
 from .errors import Refused
 from .head import Head
 from .limits import Limits
+from .sockets import CHUNK, SocketStream
 
-CHUNK = 64 << 10
 _TOKEN = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
 
@@ -32,8 +34,8 @@ class Connection:
     """A stream, what has been read ahead of it, and whether it may carry another request."""
 
     __slots__ = (
-        "at_end", "buffer", "head_time", "idle", "is_detached", "is_local", "is_tls", "limits", "peer", "reset",
-        "scope", "spawn", "stream",
+        "at_end", "buffer", "deadline", "head_time", "idle", "is_detached", "is_local", "is_tls", "limits", "peer",
+        "reads_head", "reset", "scope", "spawn", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -54,8 +56,10 @@ class Connection:
         self.is_tls = is_tls
         self.buffer = bytearray()
         self.scope = trio.CancelScope()
+        self.deadline = inf
         self.head_time = limits.head_time_unix if is_local else limits.head_time_tcp
         self.idle = True  # between two requests
+        self.reads_head = True
         self.at_end = False  # the client sends no more
         self.is_detached = False  # somebody else owns the socket now
         self.reset = False  # the client is not to take what it got for a whole answer
@@ -82,16 +86,27 @@ class Connection:
         return data
 
     async def send(self, data: bytes) -> None:
-        """Send all of `data`. Raises BrokenResourceError when the client is gone or reads nothing for too long."""
-        with trio.move_on_after(self.limits.stall) as scope:
-            await self.stream.send_all(data)
-        if scope.cancelled_caught:
-            self.reset = True
-            raise trio.BrokenResourceError("the client does not read")
+        """Send all of `data`. Raises BrokenResourceError when the client is gone; one that does not read for too long
+        ends the connection.
+        """
+        stream = self.stream
+        if isinstance(stream, SocketStream) and (sent := stream.send_now(data)):
+            if sent == len(data):
+                return
+            data = data[sent:]
+        previous = self.deadline
+        self.due(self.limits.stall)
+        await stream.send_all(data)
+        self.deadline = previous
 
     def due(self, seconds: float) -> None:
-        """Move the connection's deadline."""
-        self.scope.deadline = trio.current_time() + seconds
+        """Move the deadline, after which the server's watch ends the connection."""
+        self.deadline = monotonic() + seconds
+
+    def expire(self) -> None:
+        """End the connection: its time is up."""
+        self.reset = True
+        self.scope.cancel()
 
     # -- requests ------------------------------------------------------------------------------------------------
 
@@ -101,6 +116,7 @@ class Connection:
         Raises Refused for what is no HTTP, or too long; nothing after that can be trusted.
         """
         buffer, scanned = self.buffer, 0
+        self.reads_head = True
         self.due(self.limits.idle if not buffer else self.head_time)
         while (end := buffer.find(b"\r\n\r\n", max(0, scanned - 3))) < 0:
             self._refuse_early(scanned)
@@ -112,7 +128,8 @@ class Connection:
                 self.due(self.head_time)
         self.idle = False
         head = self.take(end + 4)
-        self.due(inf)
+        self.deadline = inf
+        self.reads_head = False
         return self._parse(head)
 
     def _parse(self, head: bytes) -> tuple[Head, Body]:
@@ -121,7 +138,7 @@ class Connection:
             raise Refused(431, f"the headers are longer than {limits.head} bytes")
         if len(head) > limits.line:
             _refuse_long_lines(head, limits.line)
-        parsed = fast.parse(head, limits.fields)
+        parsed = fast.parse_again(head, limits.fields)
         if parsed is not None:
             return parsed, Body(self, parsed)
         parsed, connection = slow.parse(head, limits.fields, limits.head)
@@ -171,12 +188,15 @@ class Connection:
         """Close the stream, unless it was handed on. Never raises, and takes a second at most."""
         if self.is_detached:
             return
+        if isinstance(self.stream, SocketStream) and not self.reset:
+            self.stream.close()
+            return
         with trio.CancelScope(shield=True, deadline=trio.current_time() + (1.0 if self.is_tls else inf)):
             if self.is_tls and not self.reset:
                 await self.stream.aclose()
                 return
-            if self.reset and isinstance(self.stream, trio.SocketStream):
-                self.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            if self.reset and isinstance(self.stream, SocketStream):
+                self.stream.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             await trio.aclose_forcefully(self.stream)
 
 

@@ -15,6 +15,7 @@ class Limits:
     head_time_tcp: float = 30.0  # from a request's first byte to its head's last one
     head_time_unix: float = 300.0
     idle: float = 300.0  # between two requests
+    tick: float = 1.0  # how often deadlines are looked at
     stall: float = 600.0  # without a byte, in a body or while the client does not read
     json_body: int = 16 << 20
     json_tokens: int = 1_000_000

@@ -51,7 +51,7 @@ ERROR: Schema = {
 
 def _operation(engine: Engine, row: Route) -> Schema:
     told = description(engine, row.job) if engine.signature(row.job) else None
-    result = {"description": "done"} if row.ok == 204 else _content("the result", told.result if told else {})
+    {"description": "done"} if row.ok == 204 else _content("the result", told.result if told else {})
     return {
         "operationId": f"{row.method.lower()}_{row.job}",
         "summary": told.doc.partition("\n")[0] if told else "Describe this surface.",

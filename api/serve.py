@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import socket
@@ -22,9 +21,9 @@ from .http import Connection
 from .limits import Limits
 from .listeners import Bound, bind, split_port
 from .server import Options, Server
+from .sockets import SocketStream, accept
 
 _CREDENTIALS = struct.Struct("3i")
-_OVERLOADED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS})
 
 logger = logging.getLogger("windlass.api")
 
@@ -63,6 +62,7 @@ class Api:
             bound = _bind_all(params, self.limits, stack)
             async with trio.open_nursery() as connections:
                 server = Server(job.engine, self.gate, connections, remote.OWN, options, self.limits)
+                connections.start_soon(server.watch)
                 async with trio.open_nursery() as accepting:
                     for each in bound:
                         accepting.start_soon(_accept, server, each, context, connections)
@@ -102,26 +102,14 @@ def _guard(params: ServeApi) -> Guard:
 
 
 async def _accept(server: Server, bound: Bound, context: ssl.SSLContext | None, connections: trio.Nursery) -> None:
-    listener = trio.SocketListener(_trio_socket(bound.sock))
+    bound.sock.setblocking(False)
     while True:
-        try:
-            stream = await listener.accept()
-        except OSError as exc:
-            if exc.errno not in _OVERLOADED:
-                raise
-            logger.error("cannot accept a connection: %s, trying again", exc)
-            await trio.sleep(0.1)
-            continue
-        connections.start_soon(_serve, server, stream, bound.is_local, context)
+        for sock in await accept(bound.sock):
+            connections.start_soon(_serve, server, SocketStream(sock), bound.is_local, context)
 
 
-def _trio_socket(sock: socket.socket) -> trio.socket.SocketType:
-    sock.setblocking(False)
-    return trio.socket.from_stdlib_socket(sock)
-
-
-async def _serve(server: Server, stream: trio.SocketStream, is_local: bool, context: ssl.SSLContext | None) -> None:
-    peer = _peer(stream, is_local)
+async def _serve(server: Server, stream: SocketStream, is_local: bool, context: ssl.SSLContext | None) -> None:
+    peer = _peer(stream.sock, is_local)
     if is_local or context is None:
         connection = Connection(stream, server.limits, peer, server.spawn, is_local=is_local)
     else:
@@ -137,8 +125,8 @@ async def _serve(server: Server, stream: trio.SocketStream, is_local: bool, cont
 
 
 async def _handshake(
-    stream: trio.SocketStream, context: ssl.SSLContext, limits: Limits
-) -> trio.SSLStream[trio.SocketStream] | None:
+    stream: SocketStream, context: ssl.SSLContext, limits: Limits
+) -> trio.SSLStream[SocketStream] | None:
     """Agree on TLS; None when the client cannot, or takes too long."""
     secured = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
     with trio.move_on_after(limits.tls_handshake):
@@ -147,18 +135,19 @@ async def _handshake(
             return secured
         except (trio.BrokenResourceError, trio.ClosedResourceError) as exc:
             logger.info("a TLS client was refused: %s", exc.__cause__ or exc)
-    await trio.aclose_forcefully(stream)
+    stream.close()
     return None
 
 
-def _peer(stream: trio.SocketStream, is_local: bool) -> Peer:
+def _peer(sock: socket.socket, is_local: bool) -> Peer:
     """Who is on the other side: unix(7), SO_PEERCRED."""
     try:
         if is_local:
-            data = stream.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            data = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
             pid, uid, gid = _CREDENTIALS.unpack(data)
             return Peer(pid=pid, uid=uid, gid=gid)
-        name, port = stream.socket.getpeername()[:2]
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        name, port = sock.getpeername()[:2]
         return Peer(address=f"{name}:{port}")
     except OSError:
         return Peer()  # gone already: the first read tells

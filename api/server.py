@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -68,6 +69,7 @@ class Server:
         self._connections: set[Connection] = set()
         self._live: set[Job[Any]] = set()
         self._spawned: set[trio.CancelScope] = set()
+        self._woken: trio.Event | None = None
         self._provided: tuple[Route, ...] = ()
         self._router = Router(ROUTES)
         version = f"/{options.version}" if options.version else ""
@@ -83,13 +85,28 @@ class Server:
         limit = self.limits.connections - (0 if is_root else self.limits.reserve)
         return len(self._connections) < limit
 
+    async def watch(self) -> None:
+        """End the connections whose time is up, until the server has stopped and the last one is gone."""
+        while self._connections or not self.is_stopping:
+            if not self._connections:
+                self._woken = trio.Event()
+                await self._woken.wait()
+            await trio.sleep(self.limits.tick)
+            now = monotonic()
+            for connection in self._connections:
+                if connection.deadline < now:
+                    connection.expire()
+
     async def serve(self, connection: Connection) -> None:
         """Answer a connection's requests, one after the other, until it ends; then close it. Never raises."""
         self._connections.add(connection)
+        if self._woken is not None:
+            self._woken.set()
         try:
             with connection.scope:
                 await self._requests(connection)
-            if connection.scope.cancelled_caught and connection.buffer and not self.is_stopping:
+            if connection.scope.cancelled_caught and connection.reads_head and connection.buffer:
+                connection.reset = False
                 await self._refuse(connection, Refused(408, "the request did not come in time"))
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as exc:
             logger.debug("a client left: %s", exc)
@@ -140,6 +157,8 @@ class Server:
     def stop(self) -> None:
         """Close the idle connections, and cancel what would never end; other requests finish."""
         self.is_stopping = True
+        if self._woken is not None:
+            self._woken.set()
         for connection in self._connections:
             if connection.idle:
                 connection.scope.cancel()

@@ -44,7 +44,7 @@ def _load(load: Callable[[], None], name: str, path: str) -> None:
         raise BadParameter(f"{name} {path}: {exc.reason or exc}", key=name) from None
 
 
-def common_name(stream: trio.SSLStream[trio.SocketStream]) -> str:
+def common_name(stream: trio.SSLStream[Any]) -> str:
     """The common name in a client's certificate, "" without one."""
     certificate: dict[str, Any] = stream.getpeercert() or {}
     names = (value for rdn in certificate.get("subject", ()) for key, value in rdn if key == "commonName")
