@@ -17,16 +17,26 @@ from pathlib import Path
 
 import trio
 
-from windlass import api, events
+from windlass import events, image
+from windlass.api import serve as api
 from windlass.daemon import system
+from windlass.daemon.install import install as install_daemon
 from windlass.engine import Engine, Portal, plugins
-from windlass.engine.errors import Conflict, JobError
+from windlass.engine.errors import Conflict, JobError, Unsupported
+from windlass.execdriver import native
+from windlass.execdriver.native.launch import NativeDriver
+from windlass.graphdriver.driver import Driver
+from windlass.graphdriver.overlay2 import Overlay2
+from windlass.graphdriver.vfs import Vfs
 from windlass.lib.config import DEFAULT_HOST, Config
+from windlass.lib.database import Database
 from windlass.lib.pidfile import Held, Lock
 from windlass.lib.trap import trap
 from windlass.lib.version import VERSION, commit
 
+SHIM = Path(native.__file__).with_name("windlass-shim")
 FAILED = 1  # exit status of a daemon that could not start
+GRAPH_DRIVERS = {"overlay2": Overlay2, "vfs": Vfs}  # the best first
 
 logger = logging.getLogger("windlass")
 
@@ -123,25 +133,22 @@ def register(engine: Engine) -> None:
 
 async def build(engine: Engine, config: Config) -> None:
     """Build the daemon on its roots, which are locked: databases, drivers, subsystems, plugins."""
-    from windlass import image
-    from windlass.daemon import install as daemon
-    from windlass.execdriver.native.launch import NativeDriver
-    from windlass.lib.database import Database
-
     data_root, exec_root = Path(config.data_root), Path(config.exec_root)
     durable = Database(data_root / "windlass.db")
     run = Database(exec_root / "run.db", "OFF")
 
-    async def close_databases() -> None:
-        durable.close()
+    async def close() -> None:
+        driver.close()
         run.close()
+        durable.close()
 
-    engine.on_shutdown(close_databases, name="databases")
+    engine.on_shutdown(close, name="drivers and databases")
     assert engine.nursery is not None
-    graph = graph_driver(config.storage_driver, data_root)
-    driver = NativeDriver(exec_root, engine.nursery)
-    image.install(engine, database=durable, graph=graph, data_root=data_root)
-    await daemon.install(
+    driver = exec_driver(config.exec_driver, exec_root, engine.nursery)
+    graph = graph_driver(config.storage_driver, data_root, str(SHIM))
+    if hasattr(image, "install"):
+        image.install(engine, database=durable, graph=graph, data_root=data_root)
+    await install_daemon(
         engine,
         nursery=engine.nursery,
         durable=durable,
@@ -157,7 +164,7 @@ async def build(engine: Engine, config: Config) -> None:
     logger.info("windlass %s %s; execdriver: %s; graphdriver: %s", VERSION, commit(), config.exec_driver, graph.name)
 
 
-def graph_driver(name: str, data_root: Path) -> graphdriver.Driver:
+def graph_driver(name: str, data_root: Path, shim: str) -> Driver:
     """The graph driver `name`; when it is empty, the first of GRAPH_DRIVERS that works on the data root.
 
     Raises Unsupported, telling why, when it is unknown or does not work here.
@@ -167,10 +174,17 @@ def graph_driver(name: str, data_root: Path) -> graphdriver.Driver:
     reasons = []
     for each in [name] if name else GRAPH_DRIVERS:
         try:
-            return GRAPH_DRIVERS[each](data_root)
+            return GRAPH_DRIVERS[each](data_root / each, shim)
         except (OSError, JobError) as exc:
             reasons.append(f"{each}: {exc}")
     raise Unsupported(f"no storage driver works on {data_root}: {'; '.join(reasons)}")
+
+
+def exec_driver(name: str, exec_root: Path, nursery: trio.Nursery) -> NativeDriver:
+    """The exec driver `name`. Raises Unsupported when it is unknown."""
+    if name != NativeDriver.name:
+        raise Unsupported(f"unknown exec driver {name}")
+    return NativeDriver(exec_root, nursery)
 
 
 def _facts(config: Config, graph: Driver) -> system.Facts:

@@ -31,10 +31,6 @@ from .session import CANCEL, ERROR, EVENT, RESULT, STDERR, STDOUT, Session
 
 R = TypeVar("R")
 
-# What an error without a code may be: an older daemon, or a proxy in between.
-CODES = {400: "bad-parameter", 401: "unauthorized", 403: "denied", 404: "not-found", 409: "conflict"}
-CODES |= {501: "unsupported", 503: "unavailable"}
-
 
 class RemoteJob:
     """One job in a daemon. Its streams may be bytes or binary files. It runs once."""
@@ -130,8 +126,7 @@ class RemoteJob:
         try:
             return Session(self._client, self.name, body)
         except HTTPError as exc:
-            code = exc.code or CODES.get(exc.status, "internal")
-            raise errors.from_code(code, exc.message, exc.detail) from None
+            raise errors.from_code(exc.code, exc.message, exc.detail) from None
         except OSError as exc:
             raise errors.Unavailable(f"cannot connect to the daemon at {self._client.host}: {exc}") from exc
 

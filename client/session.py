@@ -19,6 +19,8 @@ import socket
 import struct
 import threading
 
+from .http import HTTPError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 PROTOCOL = "windlass-job/1"
 STDIN, STDOUT, STDERR, EVENT, RESULT, ERROR, END_OF_STDIN, CANCEL = range(8)
 CHUNK = 64 * 1024
+# What a refusal before the first frame means: no job has begun, so that 404 speaks of the job itself.
+CODES = {400: "bad-parameter", 401: "unauthorized", 403: "denied", 404: "no-such-job", 409: "conflict"}
+CODES |= {413: "bad-parameter", 501: "unsupported", 503: "unavailable"}
 _HEADER = struct.Struct(">BxxxI")
 _SAFE = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~")
 
@@ -39,7 +44,11 @@ class Session:
     def __init__(self, client: Client, name: str, request: bytes) -> None:
         """Ask for job `name`; `request` is the body. Raises HTTPError when it is refused, OSError without a daemon."""
         path = f"/engine/v1/jobs/{quoted(name)}"
-        self._sock, self._early = client.upgrade(path, PROTOCOL, request, {"Content-Type": "application/json"})
+        try:
+            self._sock, self._early = client.upgrade(path, PROTOCOL, request, {"Content-Type": "application/json"})
+        except HTTPError as exc:
+            exc.code = exc.code or CODES.get(exc.status, "internal")
+            raise
         self._sending = threading.Lock()  # keeps the frames of stdin's thread and a cancel whole
 
     def frames(self) -> Iterator[tuple[int, bytes]]:

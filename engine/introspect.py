@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -103,7 +104,7 @@ def description(engine: Engine, name: str) -> Description:
     """Describe job `name`. Raises NoSuchJob."""
     handler = engine.handler(name)
     signature = engine.signature(name) or Args
-    doc = handler.__doc__ or (None if signature is Args else signature.__doc__)
+    doc = _doc(handler) or (None if signature is Args else signature.__doc__)
     return Description(
         name=name,
         doc=inspect.cleandoc(doc or ""),
@@ -113,6 +114,14 @@ def description(engine: Engine, name: str) -> Description:
         local=signature.LOCAL,
         readonly=signature.READONLY,
     )
+
+
+def _doc(handler: Any) -> str | None:
+    """The handler's own docstring: a partial has one that speaks of partials."""
+    while isinstance(handler, functools.partial):
+        handler = handler.func
+    doc: str | None = handler.__doc__
+    return doc
 
 
 def schema(type_: Any) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """What a daemon does with signals.
 
-    INT, TERM   the first asks for an orderly end, the second is only logged, the third ends the process at once
-    QUIT        writes what every task is doing to the log, and goes on
-    HUP         is logged: the configuration is read once
+INT, TERM   the first asks for an orderly end, the second is only logged, the third ends the process at once
+QUIT        writes what every task is doing to the log, and goes on
+HUP         is logged: the configuration is read once
 """
 
 from __future__ import annotations
