@@ -159,7 +159,7 @@ async def build(engine: Engine, config: Config) -> None:
         exec_root=exec_root,
     )
     system.install_info(engine, _facts(config, graph))
-    found = plugins.find(config.plugins, Path(config.plugins_dir))
+    found = plugins.find(config.plugins, Path(config.plugins_dir) if config.plugins_dir else None)
     await plugins.install(engine, found, tolerant=config.ignore_plugin_errors)
     logger.info("windlass %s %s; execdriver: %s; graphdriver: %s", VERSION, commit(), config.exec_driver, graph.name)
 

@@ -18,7 +18,7 @@ LEVELS = {
 class Formatter(logging.Formatter):
     """`2014-10-16T21:54:03.123Z info engine: message`, tracebacks below."""
 
-    converter = staticmethod(time.gmtime)  # type: ignore[assignment]  # typeshed forgets the default
+    converter = staticmethod(time.gmtime)
     default_time_format = "%Y-%m-%dT%H:%M:%S"
     default_msec_format = "%s.%03dZ"
 
