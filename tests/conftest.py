@@ -67,7 +67,7 @@ def wire(engine_host: str) -> Wire:
 @pytest.fixture(scope="session")
 def image(wire: Wire) -> str:
     """Return the name of a busybox image that the engine has."""
-    if wire.get(f"/images/{IMAGE}/json").status == 404:
+    if wire.get(f"/images/{IMAGE}/json").status != 200:
         answer = wire.post(
             "/images/create",
             busybox_rootfs(),
