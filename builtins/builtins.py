@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
 import trio
@@ -46,11 +46,11 @@ async def main_daemon(config: Config) -> int:
     ending = trio.Event()
     is_up = False
     try:
-        with roots(config):
+        with roots(config) as held:
             async with trio.open_nursery() as nursery:
                 engine = Engine()
                 await nursery.start(trap, ending.set, functools.partial(_running, engine))
-                is_up = await _live(engine, config, ending)
+                is_up = await _live(engine, config, held, ending)
                 nursery.cancel_scope.cancel()
     except* (JobError, OSError) as failures:
         for failure in _leaves(failures):
@@ -58,13 +58,13 @@ async def main_daemon(config: Config) -> int:
     return 0 if is_up else FAILED
 
 
-async def _live(engine: Engine, config: Config, ending: trio.Event) -> bool:
+async def _live(engine: Engine, config: Config, held: ExitStack, ending: trio.Event) -> bool:
     """Serve until `ending`; return False when the daemon could not be built."""
     is_up = True
 
     async def build_or_end() -> None:
         nonlocal is_up
-        is_up = await _build_and_accept(engine, config)
+        is_up = await _build_and_accept(engine, config, held)
         if not is_up:
             ending.set()
 
@@ -101,10 +101,10 @@ async def _serve(engine: Engine, config: Config) -> None:
     ).start()
 
 
-async def _build_and_accept(engine: Engine, config: Config) -> bool:
+async def _build_and_accept(engine: Engine, config: Config, held: ExitStack) -> bool:
     """Build the daemon and open the gate; when that fails, who waits there is told why."""
     try:
-        await build(engine, config)
+        await build(engine, config, held)
     except Exception as exc:  # whatever it is, clients wait for an answer
         logger.critical("windlass did not start: %s", exc, exc_info=None if _is_expected(exc) else exc)
         await engine.job("acceptconnections", error=f"windlass did not start: {exc}").run()
@@ -131,20 +131,16 @@ def register(engine: Engine) -> None:
     events.install(engine)
 
 
-async def build(engine: Engine, config: Config) -> None:
-    """Build the daemon on its roots, which are locked: databases, drivers, subsystems, plugins."""
+async def build(engine: Engine, config: Config, held: ExitStack) -> None:
+    """Build the daemon on its roots, which are locked: databases, drivers, subsystems, plugins.
+
+    What has to be closed when the engine has ended is left in `held`.
+    """
     data_root, exec_root = Path(config.data_root), Path(config.exec_root)
-    durable = Database(data_root / "windlass.db")
-    run = Database(exec_root / "run.db", "OFF")
-
-    async def close() -> None:
-        driver.close()
-        run.close()
-        durable.close()
-
-    engine.on_shutdown(close, name="drivers and databases")
     assert engine.nursery is not None
-    driver = exec_driver(config.exec_driver, exec_root, engine.nursery)
+    durable = held.enter_context(closing(Database(data_root / "windlass.db")))
+    run = held.enter_context(closing(Database(exec_root / "run.db", "OFF")))
+    driver = held.enter_context(closing(exec_driver(config.exec_driver, exec_root, engine.nursery)))
     graph = graph_driver(config.storage_driver, data_root, str(SHIM))
     if hasattr(image, "install"):
         image.install(engine, database=durable, graph=graph, data_root=data_root)
@@ -160,7 +156,7 @@ async def build(engine: Engine, config: Config) -> None:
     )
     system.install_info(engine, _facts(config, graph))
     found = plugins.find(config.plugins, Path(config.plugins_dir) if config.plugins_dir else None)
-    await plugins.install(engine, found, tolerant=config.ignore_plugin_errors)
+    system.install_plugins(engine, await plugins.install(engine, found, tolerant=config.ignore_plugin_errors))
     logger.info("windlass %s %s; execdriver: %s; graphdriver: %s", VERSION, commit(), config.exec_driver, graph.name)
 
 
@@ -205,10 +201,11 @@ def _facts(config: Config, graph: Driver) -> system.Facts:
 
 
 @contextmanager
-def roots(config: Config) -> Iterator[None]:
+def roots(config: Config) -> Iterator[ExitStack]:
     """Make the data root and the exec root, hold their locks, and the pid file's if there is one.
 
-    Raises Conflict, naming the folder, when another windlass holds one of them.
+    Yields the stack of what is held, for more to be put on it. Raises Conflict, naming the folder, when another
+    windlass holds one of them.
     """
     folders = {Path(config.data_root): 0o710, Path(config.exec_root): 0o700}
     with ExitStack() as stack:
@@ -218,7 +215,7 @@ def roots(config: Config) -> Iterator[None]:
             stack.enter_context(_held(folder / "lock", folder))
         if config.pidfile:
             stack.enter_context(_held(Path(config.pidfile), Path(config.pidfile)))
-        yield
+        yield stack
 
 
 def _held(path: Path, what: Path) -> Lock:
@@ -260,10 +257,10 @@ def open(
 
     @asynccontextmanager
     async def manage() -> AsyncIterator[Engine]:
-        with roots(config):
+        with roots(config) as held:
             async with Engine() as engine:
                 register(engine)
-                await build(engine, config)
+                await build(engine, config, held)
                 yield engine
 
     return Portal(manage)

@@ -19,7 +19,7 @@ from typing import Any
 from windlass.engine import Engine, Job
 from windlass.engine.errors import NoSuchJob
 from windlass.jobs import system
-from windlass.jobs.system import Info, SystemInfo, Version, VersionInfo
+from windlass.jobs.system import Info, Plugins, SystemInfo, Version, VersionInfo
 from windlass.lib import host, timestamp
 from windlass.lib.version import API_VERSION, MIN_API_VERSION, VERSION
 
@@ -70,6 +70,16 @@ def install_info(engine: Engine, facts: Facts) -> None:
         return await system_info(job.engine, facts, daemon_id)
 
     engine.register("info", info)
+
+
+def install_plugins(engine: Engine, names: Sequence[str]) -> None:
+    """Register `plugins`."""
+
+    async def plugins(job: Job[Plugins]) -> list[str]:
+        """List the plugins that the daemon has installed, in order."""
+        return list(names)
+
+    engine.register("plugins", plugins)
 
 
 def version_info(commit: str, built: str) -> VersionInfo:
@@ -150,11 +160,11 @@ async def _ask(engine: Engine, name: str, **env: Any) -> Any:
         return None
 
 
-def _plugins(engine: Engine) -> system.Plugins:
+def _plugins(engine: Engine) -> system.DriverNames:
     def names(kind: str, *builtin: str) -> list[str]:
         return sorted({*builtin, *(each.name for each in engine.provided(kind))})
 
-    return system.Plugins(
+    return system.DriverNames(
         Volume=names("volume-driver", "local"),
         Network=names("network-driver", "host", "null"),
         Log=names("log-driver", "json-file", "none"),

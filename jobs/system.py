@@ -46,7 +46,9 @@ class Version(Signature[VersionInfo], frozen=True):
     READONLY: ClassVar[bool] = True
 
 
-class Plugins(msgspec.Struct, frozen=True):
+class DriverNames(msgspec.Struct, frozen=True):
+    """The drivers of each kind; Docker counts them as plugins."""
+
     Volume: list[str]
     Network: list[str]
     Log: list[str]
@@ -100,7 +102,7 @@ class SystemInfo(msgspec.Struct, frozen=True):
     Images: int
     Driver: str
     DriverStatus: list[list[str]]
-    Plugins: Plugins
+    Plugins: DriverNames
     MemoryLimit: bool
     SwapLimit: bool
     CpuCfsPeriod: bool
@@ -155,4 +157,11 @@ class Info(Signature[SystemInfo], frozen=True):
     """Tell what the daemon holds, which drivers it has, and what its host can do."""
 
     NAME: ClassVar[str] = "info"
+    READONLY: ClassVar[bool] = True
+
+
+class Plugins(Signature[list[str]], frozen=True):
+    """List the plugins that the daemon has installed, in order."""
+
+    NAME: ClassVar[str] = "plugins"
     READONLY: ClassVar[bool] = True
