@@ -200,8 +200,8 @@ def frames(stream: bytes) -> dict[int, bytes]:
 class Shim:
     """One windlass-shim and the folder that it works in."""
 
-    def __init__(self, folder: Path, root: Path, binary: Path = SHIM) -> None:
-        self.folder, self.root, self.binary = folder, root, binary
+    def __init__(self, folder: Path, root: Path, binary: Path = SHIM, env: dict[str, str] | None = None) -> None:
+        self.folder, self.root, self.binary, self.env = folder, root, binary, env or {}
         for name in ("run", "upper", "work", "root"):
             (folder / name).mkdir(parents=True)
         self.pid = 0
@@ -213,10 +213,10 @@ class Shim:
         ops = sealed("ops", content)
         high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 100) for fd in (ops, theirs.fileno())]
         null = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_RDWR, 0) for fd in range(3)]
-        if log := os.environ.get("SHIM_STDERR"):
-            null[2] = (os.POSIX_SPAWN_OPEN, 2, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         actions = [*null, (os.POSIX_SPAWN_DUP2, high[0], 3), (os.POSIX_SPAWN_DUP2, high[1], 4)]
-        self.pid = os.posix_spawn(self.binary, ["windlass-shim", "run", self.folder.name], {}, file_actions=actions)
+        self.pid = os.posix_spawn(
+            self.binary, ["windlass-shim", "run", self.folder.name], self.env, file_actions=actions
+        )
         for fd in (*high, ops):
             os.close(fd)
         theirs.close()

@@ -36,6 +36,10 @@ def busy(new_shim: NewShim) -> Iterator[Shim]:
     yield shim
 
 
+def children(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
 def test_an_exec_has_output_and_exit_code_of_its_own(busy: Shim) -> None:
     client = Client()
     busy.exec(["sh", "-c", "echo out; echo err >&2; exit 9"], 1, client)
@@ -52,9 +56,7 @@ def test_an_exec_is_in_the_containers_namespaces(busy: Shim) -> None:
     client = Client()
     names = ("mnt", "uts", "ipc", "pid", "net")
     busy.exec(["sh", "-c", "for n in mnt uts ipc pid net; do readlink /proc/self/ns/$n; done"], 1, client)
-    pid = None
-    with open(f"/proc/{busy.pid}/task/{busy.pid}/children") as children:
-        pid = children.read().split()[0]
+    pid = children(busy.pid)[0]
     expected = [os.readlink(f"/proc/{pid}/ns/{name}") for name in names]
     assert harness.frames(client.read_all())[1].decode().split() == expected
     client.close()
@@ -185,8 +187,7 @@ def test_hundreds_of_execs_leave_nothing(busy: Shim) -> None:
         assert busy.control.expect(Rec.EXIT, number).a == 0
         client.close()
     harness.eventually(lambda: len(os.listdir(f"/proc/{busy.pid}/fd")) == before)
-    with open(f"/proc/{busy.pid}/task/{busy.pid}/children") as children:
-        assert len(children.read().split()) == 1
+    assert len(children(busy.pid)) == 1
 
 
 def test_a_client_of_an_exec_detaches_by_keys_and_the_process_runs_on(busy: Shim) -> None:

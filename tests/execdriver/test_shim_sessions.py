@@ -275,3 +275,13 @@ def test_many_sessions_come_and_go(new_shim: NewShim) -> None:
         client.close()
         assert control.expect(Rec.DETACHED).b == number
     assert len(os.listdir(f"/proc/{shim.pid}/fd")) == before
+
+
+@pytest.mark.slow
+def test_a_client_that_never_closes_keeps_the_shim_for_two_seconds_only(shim: Shim) -> None:
+    client = Client()
+    control = shim.start(["echo", "hi"], clients=[(client, OUTPUT)])
+    control.expect(Rec.EXIT)
+    assert harness.frames(client.read_all())[1] == b"hi\n"
+    assert shim.join(patience=4) == 0
+    client.close()

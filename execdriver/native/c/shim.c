@@ -134,9 +134,12 @@ static bool is_done(void)
 
 static void loop(void)
 {
-    while (!is_done()) {
+    for (;;) {
         struct epoll_event event; /* one at a time: handling it may close what the next one would be about */
-        int expire = session_expire(), timeout = shim.dirty && (expire < 0 || expire > IDLE_MS) ? IDLE_MS : expire;
+        int expire = session_expire(); /* first: it may end the last session */
+        if (is_done())
+            return;
+        int timeout = shim.dirty && (expire < 0 || expire > IDLE_MS) ? IDLE_MS : expire;
         int n = epoll_wait(shim.epoll, &event, 1, timeout);
         if (n == 1) {
             struct source *source = event.data.ptr;
