@@ -9,7 +9,8 @@ Importing a layer. `apply(id, parent, tar)` unpacks into an ingest folder in a c
 syncs, and renames into place: a layer is there whole or not at all, and applying one that is there already only
 reads the stream. Two callers may apply the same layer at once; one wins and both return.
 
-Running a container. `create(id, parent)` makes its writable layer, durable before it returns. `rootfs(id)` says
+Running a container. `create(id, parent)` makes its writable layer. It is not synced: it is on disk with the caller's
+next commit on the same journalling file system, and can be made again if a power cut took it. `rootfs(id)` says
 what the exec driver mounts; nothing is mounted by the graph driver on that path, so nothing can leak. `remove(id)`
 forgets a layer of either kind; its files may be unlinked after the answer.
 
@@ -85,5 +86,9 @@ class Driver(Protocol):
         ...
 
     async def layers(self) -> set[str]:
-        """The ids of all layers, for reconcile."""
+        """The ids of all read-only layers, for reconcile."""
+        ...
+
+    async def containers(self) -> set[str]:
+        """The ids of all container layers, for reconcile."""
         ...

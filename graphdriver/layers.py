@@ -1,12 +1,16 @@
 """What the drivers that keep layers in folders have in common: where they are, how they come and go.
 
-    ROOT/layers/ID/     a read-only layer: `parent` (a text file, absent at the bottom), `size`, and the driver's own
+    ROOT/layers/ID/     a read-only layer: `size`, and the driver's own
     ROOT/containers/ID/ a writable layer
+                        either has `parent`, a symbolic link to the layer that it stands on, absent at the bottom
     ROOT/ingest/…       on the way in; whatever is here at start-up is garbage
     ROOT/trash/…        on the way out, likewise
 
-A layer is there when its folder is: it is made in `ingest`, synced, and renamed. Folders are 0700: an image's setuid
-programs must not be within reach of the host's users (CVE-2021-41091).
+A layer is there when its folder is: it is made in `ingest`, synced, and renamed. A container layer is folders and a
+link, which a file system's journal keeps in order: it is not synced, as the caller's next commit on the same file
+system carries it along, and an empty one that a power cut took away can be made again.
+
+Folders are 0700: an image's setuid programs must not be within reach of the host's users (CVE-2021-41091).
 """
 
 from __future__ import annotations
@@ -15,7 +19,6 @@ import hashlib
 import os
 import re
 import secrets
-import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -25,6 +28,7 @@ import trio
 from windlass.lib.rootfs import RootFS
 
 from .driver import Applied, Change, LayerError
+from .trash import Trash
 from .unpack import unpack
 
 T = TypeVar("T")
@@ -54,9 +58,10 @@ class LayerFolders:
         self._limit = trio.CapacityLimiter(DISK_THREADS)
         for folder in ("", "layers", "containers", "ingest", "trash"):
             (root / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in ("ingest", "trash"):
-            for leftover in (root / folder).iterdir():
-                _remove_tree(leftover)
+        self._trash = Trash(root / "trash")
+        self._parents: dict[str, str | None] = {}  # of read-only layers, which never change
+        for leftover in (root / "ingest").iterdir():
+            self._trash.put(leftover)
 
     # -- what a driver says --------------------------------------------------------------------------------------
 
@@ -95,7 +100,7 @@ class LayerFolders:
             return found, applied
         finally:
             with trio.CancelScope(shield=True):
-                await self._in_thread(_remove_tree, ingest)
+                await self._in_thread(self._discard, ingest)
 
     async def _read_through(self, id: str, parent: str | None, tar: AsyncIterator[bytes]) -> Applied:
         digest = hashlib.sha256()
@@ -130,7 +135,7 @@ class LayerFolders:
             await self._in_thread(make)
         except BaseException:
             with trio.CancelScope(shield=True):
-                await self._in_thread(_remove_tree, ingest)
+                await self._in_thread(self._discard, ingest)
             raise
 
     async def rootfs(self, id: str) -> RootFS:
@@ -156,23 +161,25 @@ class LayerFolders:
 
         def move() -> None:
             for folder in (self._container(id), self._layer(id)):
-                try:
-                    folder.rename(self.root / "trash" / secrets.token_hex(8))
-                except FileNotFoundError:
-                    continue
+                self._trash.put(folder)
 
+        self._parents.pop(id, None)
         await self._in_thread(move)
 
     async def sweep(self) -> None:
         """Unlink what `remove` has put aside. May take long; cancel it whenever you like."""
-        for leftover in await self._in_thread(lambda: list((self.root / "trash").iterdir())):
-            await self._in_thread(_remove_tree, leftover)
+        while await self._in_thread(self._trash.empty):
+            continue
 
     async def layers(self) -> set[str]:
-        def names() -> set[str]:
-            return {path.name for kind in ("layers", "containers") for path in (self.root / kind).iterdir()}
+        return set(await self._in_thread(os.listdir, self.root / "layers"))
 
-        return await self._in_thread(names)
+    async def containers(self) -> set[str]:
+        return set(await self._in_thread(os.listdir, self.root / "containers"))
+
+    def _discard(self, ingest: Path) -> None:
+        if self._trash.put(ingest):
+            self._trash.empty()
 
     def _layer(self, id: str) -> Path:
         return self.root / "layers" / _checked(id)
@@ -188,20 +195,21 @@ class LayerFolders:
         folders = []
         while parent is not None:
             folders.append(self._layer(parent))
-            parent = _parent(folders[-1])
+            if parent not in self._parents:
+                self._parents[parent] = _parent(folders[-1])
+            parent = self._parents[parent]
         return folders
 
     def _new_folder(self, folder: Path, parent: str | None, prepare: Callable[[Path, str | None], T]) -> T:
         folder.mkdir(mode=0o700)
         if parent is not None:
-            (folder / "parent").write_text(parent)
+            (folder / "parent").symlink_to(f"../../layers/{parent}")
         return prepare(folder, parent)
 
     def _publish(self, ingest: Path, layer: Path, size: int) -> None:
         (ingest / "size").write_text(str(size))
-        for path in (ingest / "size", ingest / "parent", ingest):
-            if path.exists():
-                _sync(path)
+        for path in (ingest / "size", ingest):
+            _sync(path)
         try:
             ingest.rename(layer)
         except OSError:
@@ -221,7 +229,7 @@ def _checked(id: str) -> str:
 
 def _parent(folder: Path) -> str | None:
     try:
-        return (folder / "parent").read_text()
+        return (folder / "parent").readlink().name
     except FileNotFoundError:
         if not folder.is_dir():
             raise FileNotFoundError(f"no such layer: {folder.name}") from None
@@ -234,11 +242,6 @@ def _sync(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _remove_tree(path: Path) -> None:
-    """Remove a tree that may hold anything; `shutil.rmtree` walks it by descriptors and follows no link."""
-    shutil.rmtree(path, ignore_errors=True)
 
 
 def _file_system(path: Path) -> str:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from windlass.lib.rootfs import Overlay, RootFS
 
+from . import changes
 from .driver import Change
 from .layers import LayerFolders
 
@@ -45,52 +46,4 @@ class Overlay2(LayerFolders):
         return Overlay(lower, str(folder / "upper"), str(folder / "work"))
 
     def _changes(self, folder: Path, parent: str | None) -> list[Change]:
-        lower = [layer / "diff" for layer in self._chain(parent)]
-        found: list[Change] = []
-        _walk(folder / "upper", "", lower, found)
-        return found
-
-
-def _walk(upper: Path, prefix: str, lower: list[Path], found: list[Change]) -> None:
-    with os.scandir(upper) as entries:
-        for entry in entries:
-            path = f"{prefix}/{entry.name}"
-            info = entry.stat(follow_symlinks=False)
-            if stat.S_ISCHR(info.st_mode) and info.st_rdev == 0:
-                found.append(Change(path, 2))
-                continue
-            found.append(Change(path, 0 if _is_below(lower, path) else 1))
-            if stat.S_ISDIR(info.st_mode):
-                _walk(upper / entry.name, path, [] if _is_opaque(entry.path) else lower, found)
-
-
-def _is_below(lower: list[Path], path: str) -> bool:
-    """True when the merged lower layers have `path`, by looking from the topmost down."""
-    parts = path.strip("/").split("/")
-    answers = (_find(layer, parts) for layer in lower)
-    return next((answer for answer in answers if answer is not None), False)
-
-
-def _find(layer: Path, parts: list[str]) -> bool | None:
-    """True: the layer has it; False: the layer hides what lower ones have; None: ask the next."""
-    at, hides = layer, None
-    for depth, part in enumerate(parts):
-        at = at / part
-        try:
-            info = at.lstat()
-        except FileNotFoundError:
-            return hides
-        if stat.S_ISCHR(info.st_mode) and info.st_rdev == 0:
-            return False
-        if depth < len(parts) - 1 and not stat.S_ISDIR(info.st_mode):
-            return False
-        if stat.S_ISDIR(info.st_mode) and _is_opaque(str(at)):
-            hides = False
-    return True
-
-
-def _is_opaque(path: str) -> bool:
-    try:
-        return os.getxattr(path, "trusted.overlay.opaque", follow_symlinks=False) == b"y"
-    except OSError:
-        return False
+        return changes.of_upper(folder / "upper", [layer / "diff" for layer in self._chain(parent)])

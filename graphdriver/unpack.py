@@ -6,10 +6,12 @@ The child is the one that parses what a stranger sent; here the stream is only h
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import signal
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -17,6 +19,7 @@ import trio
 from .driver import Applied, LayerError
 
 ANSWER_MAX = 8192
+PIPE = 1 << 20  # bytes
 
 # What is the host's fault, not the archive's.
 HOST_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM})
@@ -39,6 +42,8 @@ async def unpack(shim: str, folder: Path, flavour: str, tar: AsyncIterator[bytes
     finally:
         os.close(tar_read)
         os.close(answer_write)
+    with suppress(OSError):  # EPERM when this user has many large pipes already
+        fcntl.fcntl(tar_write, fcntl.F_SETPIPE_SZ, PIPE)
     digest = hashlib.sha256()
     answer = b""
     pidfd = os.pidfd_open(pid)

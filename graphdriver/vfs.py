@@ -6,6 +6,7 @@ containers/ID/root/    likewise, the container's own
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from windlass.lib.rootfs import Directory, RootFS
 
+from . import changes
 from .driver import Change
 from .layers import LayerFolders
 
@@ -37,9 +39,7 @@ class Vfs(LayerFolders):
         return Directory(str(folder / "root"))
 
     def _changes(self, folder: Path, parent: str | None) -> list[Change]:
-        found: list[Change] = []
-        _compare(folder / "root", self._layer(parent) / "root" if parent else None, "", found)
-        return found
+        return changes.of_trees(folder / "root", self._layer(parent) / "root" if parent else None)
 
 
 def copy_tree(source: Path, target: Path) -> None:
@@ -48,7 +48,10 @@ def copy_tree(source: Path, target: Path) -> None:
     No link is followed. `target` must not exist.
     """
     target.mkdir(mode=0o700)
-    _copy_folder(source, target, {})
+    try:
+        _copy_folder(source, target, {})
+    except RecursionError:
+        raise OSError(errno.ELOOP, "the layer's folders are nested too deep to be copied") from None
 
 
 def _copy_folder(source: Path, target: Path, inodes: dict[int, Path]) -> None:
@@ -56,11 +59,12 @@ def _copy_folder(source: Path, target: Path, inodes: dict[int, Path]) -> None:
         for entry in entries:
             info = entry.stat(follow_symlinks=False)
             to = target / entry.name
-            if info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode) and info.st_ino in inodes:
+            if info.st_ino in inodes:
                 os.link(inodes[info.st_ino], to, follow_symlinks=False)
                 continue
             _copy_entry(Path(entry.path), to, info, inodes)
-            inodes[info.st_ino] = to
+            if info.st_nlink > 1 and not stat.S_ISDIR(info.st_mode):
+                inodes[info.st_ino] = to
     _copy_attributes(source, target, source.lstat())
 
 
@@ -85,28 +89,3 @@ def _copy_attributes(source: Path, to: Path, info: os.stat_result) -> None:
     for name in os.listxattr(source, follow_symlinks=False):
         os.setxattr(to, name, os.getxattr(source, name, follow_symlinks=False), follow_symlinks=False)
     os.utime(to, ns=(info.st_atime_ns, info.st_mtime_ns), follow_symlinks=False)
-
-
-def _compare(new: Path, old: Path | None, prefix: str, found: list[Change]) -> None:
-    before = {entry.name: entry for entry in os.scandir(old)} if old is not None else {}
-    with os.scandir(new) as entries:
-        for entry in entries:
-            path = f"{prefix}/{entry.name}"
-            was = before.pop(entry.name, None)
-            below: Path | None = None
-            if was is None:
-                found.append(Change(path, 1))
-            else:
-                if _differs(entry.stat(follow_symlinks=False), was.stat(follow_symlinks=False)):
-                    found.append(Change(path, 0))
-                below = Path(was.path) if was.is_dir(follow_symlinks=False) else None
-            if entry.is_dir(follow_symlinks=False):
-                _compare(Path(entry.path), below, path, found)
-    found.extend(Change(f"{prefix}/{name}", 2) for name in before)
-
-
-def _differs(a: os.stat_result, b: os.stat_result) -> bool:
-    same = ("st_mode", "st_uid", "st_gid", "st_rdev", "st_mtime_ns")
-    if any(getattr(a, name) != getattr(b, name) for name in same):
-        return True
-    return a.st_size != b.st_size and not stat.S_ISDIR(a.st_mode)
