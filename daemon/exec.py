@@ -176,7 +176,8 @@ async def _start_attached(daemon: Daemon, exec: Exec, running: Running, program:
 async def _run(exec: Exec, running: Running, program: Program, session: Session | None) -> Executing:
     try:
         with trio.CancelScope(shield=True):
-            return await running.exec(program, session)
+            executing = await running.exec(program, session)
+        return executing
     except ProcessLookupError:
         raise Conflict(f"container {exec.container.id} is not running") from None
 

@@ -38,7 +38,6 @@ class Flag(IntFlag):
     TIMESTAMPS = 4
     FOLLOW = 8
     FRAMES = 16
-    DETAILS = 32
 
 
 async def logs(daemon: Daemon, job: Job[Logs]) -> None:
@@ -74,7 +73,6 @@ def _flags(params: Logs, tty: bool) -> Flag:
         (Flag.STDERR, params.stderr),
         (Flag.TIMESTAMPS, params.timestamps),
         (Flag.FOLLOW, params.follow),
-        (Flag.DETAILS, params.details),
         (Flag.FRAMES, not tty),
     ):
         flags |= flag if is_set else Flag(0)
