@@ -70,7 +70,7 @@ class ExecProcess:
 
     def __init__(self, shim: Shim, number: int, session: AttachedSession | None) -> None:
         self._shim = shim
-        self._number = number
+        self.number = number
         self.session: Attached | None = session
         self.pid = 0
         self.answer: Promise[Record] = Promise()
@@ -80,10 +80,10 @@ class ExecProcess:
         return await self.exit.wait()
 
     async def signal(self, number: int) -> None:
-        await self._shim.tell(Rec.SIGNAL, self._number, number)
+        await self._shim.tell(Rec.SIGNAL, self.number, number)
 
     async def resize(self, rows: int, columns: int) -> None:
-        await self._shim.resize_process(self._number, rows, columns)
+        await self._shim.resize_process(self.number, rows, columns)
 
 
 class Shim:
@@ -102,7 +102,6 @@ class Shim:
         self._rundir = rundir
         self._cgroup = cgroup
         self._exit: Promise[Exit] = Promise()
-        self._ooms = 0
         self._sending = trio.Lock()
         self._asked: defaultdict[tuple[int, int], deque[Promise[Record]]] = defaultdict(deque)
         self._execs: dict[int, ExecProcess] = {}
@@ -207,13 +206,14 @@ class Shim:
 
     async def _exec(self, program: Program, session: Session | None, encoded: bytes) -> tuple[ExecProcess, Record]:
         number, attached = self._new_session() if session else (0, None)
-        process = self._execs[self._next_exec()] = ExecProcess(self, self._last_exec, attached)
+        process = ExecProcess(self, self._next_exec(), attached)
+        self._execs[process.number] = process
         size = program.rows << 16 | program.columns
         flags = stdio_flags(program) | (_attach_flags(session) if session else 0) << 8
         keys = session.detach_keys if session else b""
         try:
             with _records_fds(session, sealed_memfd("oplist", encoded)) as fds:
-                record = Record(Rec.EXEC, self._last_exec, flags, number << 32 | size, _keys(keys), tuple(fds))
+                record = Record(Rec.EXEC, process.number, flags, number << 32 | size, _keys(keys), tuple(fds))
                 async with self._sending:
                     await self._send(record)
             answer = await process.answer.wait()
@@ -288,8 +288,6 @@ class Shim:
                 self._started(record)
             case Rec.EXIT:
                 self._ended(record)
-            case Rec.OOM:
-                self._ooms = record.a
             case Rec.DETACHED:
                 if session := self._sessions.pop(record.b, None):
                     session.ended.keep(Detached(_DETACHED.get(record.a, "end")))
@@ -310,9 +308,10 @@ class Shim:
             process.answer.keep(record)
 
     def _ended(self, record: Record) -> None:
-        ended = Exit(record.a, record.data[0], record.b, record.proc == 0 and self._ooms > 0)
+        ended = Exit(record.a, record.data[0], record.b)
         if record.proc == 0:
-            self._exit.keep(ended)
+            # The file has one thing more: whether memory ran out, which may be told later than the end.
+            self._exit.keep(read_exit(self._rundir) or ended)
         elif process := self._execs.pop(record.proc, None):
             process.exit.keep(ended)
 

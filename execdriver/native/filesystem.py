@@ -86,7 +86,7 @@ class FileSystem:
         self._is_v2 = is_v2
         self._private_cgroupns = private_cgroupns
         self._slots = 0
-        self._opened: dict[str, int] = {}
+        self._opened: dict[str, tuple[int, str]] = {}  # by target: slot, and what to call it
         # A mount below another one has to come after it.
         self._mounts = sorted(command.mounts, key=lambda mount: _clean(mount.target).count("/"))
         self._targets = {_clean(mount.target) for mount in command.mounts}
@@ -145,8 +145,8 @@ class FileSystem:
         return not any(target == own or target.startswith(own + "/") for own in self._targets)
 
     def _open(self, source: str, target: str, attributes: MountAttr, recursive: bool = False) -> None:
-        slot = self._opened[target] = self.slot()
         what = f'error mounting "{source}" to rootfs at "{target}"'
+        slot, _ = self._opened[target] = self.slot(), what
         self._ops.add(Op.OPEN_TREE, source, a=slot, b=int(recursive), c=attributes, what=what)
 
     def _mount_defaults(self) -> None:
@@ -180,13 +180,13 @@ class FileSystem:
         self._ops.add(Op.MKDIR, target, a=0o755, what=f"mkdir {target}")
         self._ops.add(Op.MOUNT, target, "tmpfs", "tmpfs", options, a=flags, what=f"mount tmpfs on {target}")
 
-    def _bind(self, target: str, *, is_directory: bool, what: str = "") -> None:
-        what = what or f'error mounting to rootfs at "{target}"'
+    def _bind(self, target: str, *, is_directory: bool) -> None:
+        slot, what = self._opened[target]
         if is_directory:
             self._ops.add(Op.MKDIR, target, a=0o755, what=what)
         else:
             self._ops.add(Op.TOUCH, target, a=0o644, what=what)
-        self._ops.add(Op.BIND, target, a=self._opened[target], what=what)
+        self._ops.add(Op.BIND, target, a=slot, what=what)
 
     def _open_cgroups(self) -> None:
         """Open the container's own groups, to be bound; where it has a cgroup namespace, they are mounted anew."""

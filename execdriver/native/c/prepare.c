@@ -138,6 +138,18 @@ int open_cgroup(const struct op *op)
     return set_slot(op->a, CALL(openat, AT_FDCWD, op_string(op, 0), O_PATH | O_DIRECTORY | O_CLOEXEC));
 }
 
+/* For the child to come: a process's own pid namespace never changes. */
+static int join_pids(const struct op *op)
+{
+    syscall_name = "setns";
+    if (op->a != CLONE_NEWPID)
+        return errno = EINVAL, -1;
+    int fd = CALL(openat, AT_FDCWD, op_string(op, 0), O_RDONLY | O_CLOEXEC);
+    int result = fd < 0 ? -1 : CALL(setns, fd, CLONE_NEWPID);
+    close_keeping_errno(fd);
+    return result;
+}
+
 static int oom_v1(const struct op *op)
 {
     return oom_watch_v1(op_string(op, 0));
@@ -167,11 +179,12 @@ const struct op *prepare(const struct oplist *list, int *index)
         [OP_OPEN_CGROUP] = open_cgroup,
         [OP_OOM_V1] = oom_v1,
         [OP_OOM_V2] = oom_v2,
+        [OP_SETNS] = join_pids,
     };
     for (const struct op *op = oplist_first(list); op; op = oplist_next(list, op), ++*index) {
         errno = EBADMSG;
         syscall_name = "oplist";
-        if (op->code > OP_CLONE || (op->code != OP_RUNDIR && shim.rundir < 0))
+        if ((op->code > OP_CLONE && op->code != OP_SETNS) || (op->code != OP_RUNDIR && shim.rundir < 0))
             return NULL; /* the container's folder comes first */
         if (op->code == OP_CLONE)
             return op;

@@ -1,0 +1,34 @@
+"""The native driver, with real containers."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.suites.execdriver import ExecDriverSuite, busybox_root, yard
+from tests.suites.isolation import IsolationSuite, probe
+from tests.suites.yard import OpenDriver
+from windlass.execdriver.driver import Command
+from windlass.execdriver.native.launch import open_native_driver
+
+__all__ = ["busybox_root", "probe", "yard"]
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def open_driver(tmp_path: Path) -> OpenDriver:
+    return lambda: open_native_driver(tmp_path / "exec")
+
+
+class TestNative(ExecDriverSuite):
+    async def kill_supervisor(self, command: Command) -> None:
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            if path.read_bytes().split(b"\0")[:3] == [b"windlass-shim", b"run", command.id.encode()]:
+                os.kill(int(path.parent.name), signal.SIGKILL)
+
+
+class TestIsolation(IsolationSuite):
+    pass
