@@ -23,7 +23,7 @@ def of_upper(upper: Path, lower: list[Path]) -> list[Change]:
     found: list[Change] = []
     with _folder(upper) as fd:
         if fd >= 0:
-            _walk_upper(fd, "", lower, found)
+            _walk_upper(fd, "", lower, False, found)
     return sorted(found, key=lambda change: change.path)
 
 
@@ -68,23 +68,22 @@ def _entries(fd: int, path: str) -> list[tuple[str, os.stat_result]]:
 # -- overlay -------------------------------------------------------------------------------------------------------
 
 
-def _walk_upper(fd: int, prefix: str, lower: list[Path], found: list[Change]) -> None:
-    for name, info in _entries(fd, prefix):
+def _walk_upper(fd: int, prefix: str, lower: list[Path], is_new: bool, found: list[Change]) -> None:
+    """With `is_new` the folder has taken the place of the one below: what it lacks is deleted."""
+    entries = _entries(fd, prefix)
+    if is_new:
+        gone = _names_below(lower, prefix) - {name for name, _ in entries}
+        found.extend(Change(f"{prefix}/{name}", 2) for name in gone)
+    for name, info in entries:
         path = f"{prefix}/{name}"
         if _is_whiteout(info):
             found.append(Change(path, 2))
             continue
-        below = _is_below(lower, path)
-        found.append(Change(path, 0 if below else 1))
+        found.append(Change(path, 0 if _is_below(lower, path) else 1))
         if stat.S_ISDIR(info.st_mode):
             with _folder(name, fd) as folder:
-                if folder < 0:
-                    continue
-                hides = _is_opaque(folder)
-                if hides and below:
-                    kept = set(os.listdir(folder))
-                    found.extend(Change(f"{path}/{name}", 2) for name in _names_below(lower, path) - kept)
-                _walk_upper(folder, path, [] if hides else lower, found)
+                if folder >= 0:
+                    _walk_upper(folder, path, lower, is_new or _is_opaque(folder), found)
 
 
 def _is_whiteout(info: os.stat_result) -> bool:

@@ -169,6 +169,89 @@ class GraphDriverSuite:
                 "dir/sub/y",
             ]
 
+    async def test_a_whiteout_is_about_the_layers_below_wherever_it_stands(
+        self, container: Callable[..., object]
+    ) -> None:
+        """OCI image-spec, layer.md: whiteouts apply to lower layers only, never to files of the same one."""
+        below = tar(*[(f"{name}/old", b"1") for name in "abcd"], ("file", b"1"), ("plain", b"1"))
+        above = tar(
+            (".wh.a", b""), ("a", None), ("a/new", b"2"),  # hidden first, then made again
+            ("b", None), ("b/new", b"2"), (".wh.b", b""),  # the other way round
+            (".wh.c", b""), ("c/new", b"2"),  # made again without an entry of its own
+            ("file", b"2"), (".wh.file", b""),
+            (".wh.plain", b""), ("plain", b"2"),
+            (".wh.d", b""), (".wh.d", b""), (".wh.nobody", b""), (".wh..wh.aufs", b""),
+        )  # fmt: skip
+        with await container(below, above) as path:  # type: ignore[operator]
+            found = {str(p.relative_to(path)) for p in path.rglob("*")}
+            assert found == {"a", "a/new", "b", "b/new", "c", "c/new", "file", "plain"}
+            assert (path / "file").read_bytes() == (path / "plain").read_bytes() == b"2"
+
+    async def test_a_later_entry_replaces_an_earlier_one(self, container: Callable[..., object]) -> None:
+        with await container(  # type: ignore[operator]
+            tar(
+                ("x", b"1"),
+                ("x", b"22"),
+                ("d/deep/file", b"1"),
+                ("d", b"file"),
+                ("f", b"1"),
+                ("f", None),
+                ("f/inside", b"1"),
+                ("l", "nowhere"),
+                ("l", b"file"),
+            )  # fmt: skip
+        ) as path:
+            assert sorted(str(p.relative_to(path)) for p in path.rglob("*")) == ["d", "f", "f/inside", "l", "x"]
+            assert (path / "x").read_bytes() == b"22"
+            assert (path / "d").read_bytes() == (path / "l").read_bytes() == b"file"
+
+    async def test_times_of_folders_are_the_archives(self, container: Callable[..., object]) -> None:
+        folder = special(tarfile.DIRTYPE, mode=0o755)
+        folder.mtime = -1.25  # before 1970, in pax alone
+        with await container(tar(("d", folder), ("d/file", b"1"))) as path:  # type: ignore[operator]
+            assert (path / "d").stat().st_mtime_ns == -1_250_000_000
+
+    async def test_overlays_own_attributes_do_not_come_from_an_archive(self, container: Callable[..., object]) -> None:
+        """`trusted.overlay.*` and `user.overlay.*` steer the union: redirect, opaque, whiteout."""
+        folder = special(tarfile.DIRTYPE, mode=0o755)
+        names = ("trusted.overlay.opaque", "user.overlay.opaque", "trusted.overlay.redirect", "security.selinux")
+        folder.pax_headers = {f"SCHILY.xattr.{name}": "y" for name in names}
+        with await container(tar(("d/below", b"1")), tar(("d", folder), ("d/above", b"1"))) as path:  # type: ignore[operator]
+            assert sorted(p.name for p in (path / "d").iterdir()) == ["above", "below"]
+
+    async def test_folders_nested_deeper_than_any_recursion_can_be_removed(
+        self, driver: Driver, container: Callable[..., object]
+    ) -> None:
+        with await container(tar(("a", b"1"))) as path:  # type: ignore[operator]
+            fd = os.open(path, os.O_RDONLY)
+            for _ in range(3000):
+                os.mkdir("d", dir_fd=fd)
+                below = os.open("d", os.O_RDONLY, dir_fd=fd)
+                os.close(fd)
+                fd = below
+            os.close(fd)
+        with pytest.raises(OSError, match="nested"):
+            await driver.changes("0" * 64)
+        await driver.remove("0" * 64)
+        await driver.sweep()
+        assert await driver.containers() == set()
+
+    async def test_what_changed_is_told_with_the_folders_around_it(
+        self, driver: Driver, container: Callable[..., object]
+    ) -> None:
+        layer = tar(("d/sub/file", b"1"), ("e/x", b"1"), ("e/y", b"1"), ("link", "d"))
+        with await container(layer) as path:  # type: ignore[operator]
+            (path / "d/sub/file").write_bytes(b"22")
+            for name in "xy":
+                (path / "e" / name).unlink()
+            (path / "e").rmdir()
+            (path / "e").mkdir()
+            (path / "e/x").write_bytes(b"new")
+            (path / "link").unlink()
+            (path / "link").symlink_to("/etc")
+        kinds = {change.path: change.kind for change in await driver.changes("0" * 64)}
+        assert kinds == {"/d": 0, "/d/sub": 0, "/d/sub/file": 0, "/e": 0, "/e/x": 0, "/e/y": 2, "/link": 0}
+
     async def test_a_container_writes_into_its_own_layer_only(
         self, driver: Driver, container: Callable[..., object]
     ) -> None:
@@ -187,10 +270,11 @@ class GraphDriverSuite:
     async def test_removing_twice_is_fine_and_leaves_nothing(self, driver: Driver) -> None:
         id, _ = await driver.apply(None, None, stream(tar(("a", b"1"))))
         await driver.create("1" * 64, id)
+        assert (await driver.layers(), await driver.containers()) == ({id}, {"1" * 64})
         for _ in range(2):
             await driver.remove("1" * 64)
             await driver.remove(id)
-        assert await driver.layers() == set()
+        assert await driver.layers() == await driver.containers() == set()
         with pytest.raises(FileNotFoundError):
             await driver.rootfs("1" * 64)
 

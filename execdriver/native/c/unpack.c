@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -571,7 +572,7 @@ int unpack_main(int argc, char **argv)
         return oversee(worker, pair[0]);
     }
     close(pair[0]);
-    if (confine_drop())
+    if (CALL(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) || confine_drop())
         return fail(syscall_name);
     return unpack_stream(0, 1, root, overlay ? pair[1] : -1);
 }
