@@ -137,7 +137,7 @@ async def exec_resize(daemon: Daemon, job: Job[ExecResize]) -> None:
 
 async def _start_detached(daemon: Daemon, exec: Exec, running: Running, program: Program) -> None:
     try:
-        exec.executing = await _run(exec, running, program, None)
+        await _run(exec, running, program, None)
     except StartError as exc:
         _end(daemon, exec, exc.exit_code)
         raise BadParameter(EXEC_FAILED.format(exc)) from exc
@@ -158,14 +158,14 @@ async def _start_attached(daemon: Daemon, exec: Exec, running: Running, program:
             early=early,
         )
         try:
-            exec.executing = await _run(exec, running, program, session)
+            await _run(exec, running, program, session)
         except (StartError, JobError) as exc:
             code = exc.exit_code if isinstance(exc, StartError) else 128
             _end(daemon, exec, code)
             await _write_error(fd, exec.tty, EXEC_FAILED.format(exc))
             return
         await _begun(daemon, exec)
-        assert exec.executing.session is not None
+        assert exec.executing is not None and exec.executing.session is not None
         how = await exec.executing.session.wait()
         if how.by == "end":  # the client shall find the exit code as soon as its stream ends
             await exec.ended.wait()
@@ -173,13 +173,13 @@ async def _start_attached(daemon: Daemon, exec: Exec, running: Running, program:
         await daemon.tell(exec.container, "exec_detach", execID=exec.id)
 
 
-async def _run(exec: Exec, running: Running, program: Program, session: Session | None) -> Executing:
-    try:
-        with trio.CancelScope(shield=True):
-            executing = await running.exec(program, session)
-        return executing
-    except ProcessLookupError:
-        raise Conflict(f"container {exec.container.id} is not running") from None
+async def _run(exec: Exec, running: Running, program: Program, session: Session | None) -> None:
+    """Have the driver run it. Cancellation waits for the answer: a process is never left unknown."""
+    with trio.CancelScope(shield=True):
+        try:
+            exec.executing = await running.exec(program, session)
+        except ProcessLookupError:
+            raise Conflict(f"container {exec.container.id} is not running") from None
 
 
 async def _begun(daemon: Daemon, exec: Exec) -> None:

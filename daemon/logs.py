@@ -13,6 +13,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from enum import IntFlag
+from typing import IO
 
 import trio
 
@@ -106,23 +107,23 @@ async def _reader(
     """
     path = str(daemon.log_path(container.id))
     files = log_config(container.host, path).max_files
-    ends, told = os.pipe2(os.O_CLOEXEC)
-    try:
-        words = ["windlass-shim", "logs", path, *map(str, (files, int(flags), tail, since, until))]
-        pidfd = _spawn(daemon.driver.log_reader(), words, output, ends)
-    finally:
-        os.close(ends)
-        os.close(output)
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_tell_end, container, told)
-            yield
-            await trio.lowlevel.wait_readable(pidfd)
-            nursery.cancel_scope.cancel()
-    finally:
-        os.close(told)
-        with trio.CancelScope(shield=True):
-            await _reap(pidfd)
+    words = ["windlass-shim", "logs", path, *map(str, (files, int(flags), tail, since, until))]
+    ends, end = os.pipe2(os.O_CLOEXEC)
+    with open(end, "wb", buffering=0) as told:  # noqa: PTH123 - a descriptor
+        try:
+            pidfd = _spawn(daemon.driver.log_reader(), words, output, ends)
+        finally:
+            os.close(ends)
+            os.close(output)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_tell_end, container, told)
+                yield
+                await trio.lowlevel.wait_readable(pidfd)
+                nursery.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(shield=True):
+                await _reap(pidfd)
 
 
 def _spawn(program: str, words: list[str], output: int, ends: int) -> int:
@@ -146,11 +147,11 @@ def _lift(fd: int) -> int:
     return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 50)
 
 
-async def _tell_end(container: Container, told: int) -> None:
-    """Write a byte when the container does not run (any more): everything is in the log by then."""
+async def _tell_end(container: Container, told: IO[bytes]) -> None:
+    """Hang up when the container does not run (any more): everything is in the log by then."""
     while container.is_running:
         await container.changed.wait()
-    os.write(told, b"\0")
+    told.close()
 
 
 async def _reap(pidfd: int) -> None:

@@ -121,9 +121,9 @@ async def _kill_stranger(daemon: Daemon, id: str) -> None:
 
 async def _discard_folders(daemon: Daemon, known: set[str]) -> None:
     """Unlink layers and folders without a row."""
-    for folder in (daemon.data_root / "containers").iterdir():
-        if folder.name not in known:
-            try:
-                await discard(daemon, folder.name)
-            except Exception:
-                logger.exception("what is left of container %s could not be removed", folder.name)
+    folders = {path.name for path in (daemon.data_root / "containers").iterdir()}
+    for id in (folders | await daemon.graph.containers()) - known:
+        try:
+            await discard(daemon, id)
+        except Exception:
+            logger.exception("what is left of container %s could not be removed", id)

@@ -5,6 +5,7 @@ The container's folder goes last. A crash in between leaves a folder without a r
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 
@@ -85,4 +86,5 @@ async def _unlink(daemon: Daemon, container: Container) -> None:
 async def discard(daemon: Daemon, id: str) -> None:
     """Unlink a container's layer and then its folder."""
     await daemon.graph.remove(id)
-    await trio.to_thread.run_sync(shutil.rmtree, daemon.folder(id))
+    with contextlib.suppress(FileNotFoundError):
+        await trio.to_thread.run_sync(shutil.rmtree, daemon.folder(id))

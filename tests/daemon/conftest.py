@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from tests.support.images import PATH, busybox_rootfs, digest
 from windlass import events
@@ -19,8 +21,8 @@ from windlass.engine.errors import NotFound
 from windlass.engine.streams import Capture
 from windlass.execdriver.native.launch import NativeDriver
 from windlass.graphdriver.overlay2 import Overlay2
-from windlass.jobs.containers import Create, Created, Delete, Start
 from windlass.jobs.container_config import HostConfig
+from windlass.jobs.containers import Create, Created, Delete, Start
 from windlass.jobs.images import ImageGet, ImageRecord
 from windlass.lib.database import Database
 
@@ -64,10 +66,9 @@ class Yard:
             await made.run()
         return out.text, err.text
 
-    def told(self) -> list[str]:
+    async def told(self) -> list[str]:
         """The actions of all events so far."""
-        import json
-
+        await trio.testing.wait_all_tasks_blocked()
         return [json.loads(line)["Action"] for line in self.events.text.splitlines()]
 
 
