@@ -61,6 +61,8 @@ class Router:
 
         Raises Refused: 301 to the clean path, 404 for a path that nobody has, 405 for another method's path.
         """
+        if "/." in path and not {".", ".."}.isdisjoint(path.split("/")):
+            raise _not_found(path)
         found = self._at(path)
         wanted = "GET" if method == "HEAD" and all(row.method != "HEAD" for row, _ in found) else method
         for row, names in found:

@@ -12,6 +12,7 @@ import h11
 from .errors import Refused
 from .head import Head, framed
 
+_CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _DIGITS = re.compile(rb"[0-9]{1,18}\Z")
 
 
@@ -44,6 +45,8 @@ def _refuse_ambiguous(head: bytes) -> None:
     ends = head.count(b"\r\n")
     if head.count(b"\n") != ends or head.count(b"\r") != ends:
         raise Refused(400, "a line that does not end in CR LF")
+    if _CONTROL.search(head):
+        raise Refused(400, "control characters in the headers")
     lengths = []
     for line in head.split(b"\r\n")[1:]:
         if line[:1] in (b" ", b"\t"):
