@@ -1,1 +1,5 @@
-"""Images: their records, tags, layers, and the archives that they come in."""
+"""Images: their configurations, names and layers, and the jobs that bring them, list them and take them away."""
+
+from .install import install
+
+__all__ = ["install"]

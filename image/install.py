@@ -1,0 +1,34 @@
+"""Registers the image family."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from windlass.engine import Engine
+from windlass.graphdriver.driver import Driver
+from windlass.lib.database import Database
+
+from . import import_, lists, tag
+from .store import Store
+
+
+def install(engine: Engine, *, database: Database, graph: Driver, data_root: Path) -> None:
+    """Install the image jobs on `engine`. Blocks for a moment: it makes tables and folders."""
+    ingest = data_root / "image" / "ingest"
+    ingest.mkdir(mode=0o700, parents=True, exist_ok=True)
+    store = Store(database, graph)
+    handlers: dict[str, Callable[..., Awaitable[Any]]] = {
+        "images": lists.images,
+        "image_inspect": lists.image_inspect,
+        "image_get": lists.image_get,
+        "history": lists.history,
+        "tag": tag.tag,
+        "image_delete": tag.image_delete,
+        "import": import_.import_,
+    }
+    for name, handler in handlers.items():
+        engine.register(name, partial(handler, store))
+    engine.register("load", partial(import_.load, store, data_root))

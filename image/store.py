@@ -1,0 +1,214 @@
+"""Images on record: configurations by digest, names, and the layers that they stand on.
+
+An image's id is the digest of its configuration, byte for byte. Layers belong to the graph driver; an image's row
+names the topmost one, and each layer of the chain is in `image_layers`, so that a layer nobody needs can be told.
+A row is written when all its layers are there, so an image that is listed always runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import trio
+
+from windlass.engine.errors import BadParameter, NotFound
+from windlass.graphdriver.driver import Driver
+from windlass.graphdriver.layers import chain_id
+from windlass.lib import reference
+from windlass.lib.database import Database
+from windlass.lib.reference import InvalidReference, Reference
+
+MIGRATIONS = [
+    """
+    CREATE TABLE images (
+        id TEXT PRIMARY KEY, config BLOB NOT NULL, chain TEXT NOT NULL, size INTEGER NOT NULL,
+        stored_ns INTEGER NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE image_layers (
+        image TEXT NOT NULL REFERENCES images ON DELETE CASCADE, position INTEGER NOT NULL, layer TEXT NOT NULL,
+        size INTEGER NOT NULL, PRIMARY KEY (image, position)
+    ) WITHOUT ROWID;
+    CREATE INDEX image_layers_by_layer ON image_layers (layer);
+    CREATE TABLE tags (
+        repository TEXT NOT NULL, tag TEXT NOT NULL, image TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
+        PRIMARY KEY (repository, tag)
+    ) WITHOUT ROWID;
+    CREATE INDEX tags_by_image ON tags (image);
+    """,
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of an image: its chain id, and the bytes of its files."""
+
+    chain: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image. `config` is the whole configuration, `tags` are familiar names; `layers` are lowest first."""
+
+    id: str
+    config: dict[str, Any]
+    layers: tuple[Layer, ...]
+    tags: tuple[str, ...]
+    size: int
+
+    @property
+    def chain(self) -> str:
+        return self.layers[-1].chain if self.layers else ""
+
+    @property
+    def run_config(self) -> dict[str, Any]:
+        """What a container takes over: Cmd, Env …"""
+        config = self.config.get("config")
+        return config if isinstance(config, dict) else {}
+
+
+class Store:
+    """Images in the durable database, on one graph driver's layers.
+
+    `using` is held while layers are taken away, and while an image is made of layers that are there.
+    """
+
+    def __init__(self, database: Database, graph: Driver) -> None:
+        self.graph = graph
+        self.using = trio.Lock()
+        self._database = database
+        database.migrate("image", MIGRATIONS)
+
+    async def add(self, config: bytes, layers: list[Layer], names: list[Reference]) -> str:
+        """Put an image on record with its names, which move if another has them; return its id."""
+        id = f"sha256:{hashlib.sha256(config).hexdigest()}"
+        size = sum(layer.size for layer in layers)
+
+        def insert(db: sqlite3.Connection) -> None:
+            chain = layers[-1].chain if layers else ""
+            row = (id, config, chain, size, time.time_ns())
+            db.execute("INSERT INTO images VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
+            rows = [(id, at, layer.chain, layer.size) for at, layer in enumerate(layers)]
+            db.executemany("INSERT INTO image_layers VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
+            _set_tags(db, id, names)
+
+        await self._database.write(insert)
+        return id
+
+    async def set_tag(self, id: str, name: Reference) -> None:
+        await self._database.write(lambda db: _set_tags(db, id, [name]))
+
+    async def drop_tag(self, name: Reference) -> None:
+        where = (name.repository, name.tag)
+        await self._database.write(lambda db: db.execute("DELETE FROM tags WHERE repository = ? AND tag = ?", where))
+
+    async def remove(self, id: str) -> list[str]:
+        """Take an image off the record, and its layers that no other image stands on; return those, topmost first."""
+        async with self.using:
+
+            def delete(db: sqlite3.Connection) -> list[str]:
+                query = """SELECT layer FROM image_layers AS mine WHERE image = ? AND NOT EXISTS (
+                    SELECT 1 FROM image_layers WHERE layer = mine.layer AND image != mine.image
+                ) ORDER BY position DESC"""
+                orphans = [layer for (layer,) in db.execute(query, (id,))]
+                db.execute("DELETE FROM images WHERE id = ?", (id,))
+                return orphans
+
+            orphans = await self._database.write(delete)
+            for layer in orphans:
+                await self.graph.remove(layer)
+            return orphans
+
+    async def drop_unused(self, layers: list[str]) -> None:
+        """Take away those of `layers`, lowest first, that no image stands on. `using` is held by the caller."""
+        query = "SELECT 1 FROM image_layers WHERE layer = ?"
+        for layer in reversed(layers):
+            if not await self._database.read(lambda db, layer=layer: db.execute(query, (layer,)).fetchone()):  # type: ignore[misc]
+                await self.graph.remove(layer)
+
+    async def all(self) -> list[Image]:
+        return await self._database.read(lambda db: [_image(db, row) for row in db.execute("SELECT * FROM images")])
+
+    async def find(self, name: str) -> Image:
+        """The image with the reference, id or unique id prefix `name`. Raises NotFound, BadParameter."""
+        return await self._database.read(lambda db: _image(db, _find(db, name)))
+
+    async def find_tag(self, name: str) -> Reference | None:
+        """The tag that `name` is, when it is one that an image has."""
+        try:
+            parsed = reference.parse(name).tagged()
+        except InvalidReference:
+            return None
+        query = "SELECT 1 FROM tags WHERE repository = ? AND tag = ?"
+        where = (parsed.repository, parsed.tag)
+        return parsed if await self._database.read(lambda db: db.execute(query, where).fetchone()) else None
+
+
+def _set_tags(db: sqlite3.Connection, id: str, names: list[Reference]) -> None:
+    if db.execute("SELECT 1 FROM images WHERE id = ?", (id,)).fetchone() is None:
+        raise NotFound(f"No such image: {id}")
+    rows = [(name.repository, name.tag, id) for name in names]
+    db.executemany("INSERT OR REPLACE INTO tags VALUES (?, ?, ?)", rows)
+
+
+def _image(db: sqlite3.Connection, row: sqlite3.Row) -> Image:
+    layers = db.execute("SELECT layer, size FROM image_layers WHERE image = ? ORDER BY position", (row["id"],))
+    tags = db.execute("SELECT repository, tag FROM tags WHERE image = ? ORDER BY repository, tag", (row["id"],))
+    return Image(
+        row["id"],
+        msgspec.json.decode(row["config"]),
+        tuple(Layer(*layer) for layer in layers),
+        tuple(f"{reference.parse(repository).familiar_name}:{tag}" for repository, tag in tags),
+        row["size"],
+    )
+
+
+def _find(db: sqlite3.Connection, name: str) -> sqlite3.Row:
+    digits = name.removeprefix("sha256:")
+    is_hex = bool(digits) and all(c in "0123456789abcdef" for c in digits)
+    if is_hex and len(digits) == 64:
+        row = db.execute("SELECT * FROM images WHERE id = ?", (f"sha256:{digits}",)).fetchone()
+        return _found(row, name)
+    try:
+        parsed = reference.parse(name).tagged()
+    except InvalidReference as exc:
+        if not is_hex:
+            raise BadParameter(str(exc), key="name") from None
+        return _by_prefix(db, digits, name, name)
+    query = "SELECT images.* FROM tags JOIN images ON images.id = tags.image WHERE repository = ? AND tag = ?"
+    row = db.execute(query, (parsed.repository, parsed.tag)).fetchone()
+    if row is None and is_hex:
+        return _by_prefix(db, digits, name, parsed.familiar)
+    if row is None and parsed.digest:
+        row = db.execute("SELECT * FROM images WHERE id = ?", (parsed.digest,)).fetchone()
+    return _found(row, parsed.familiar)
+
+
+def _by_prefix(db: sqlite3.Connection, digits: str, name: str, shown: str) -> sqlite3.Row:
+    rows = db.execute("SELECT * FROM images WHERE id >= ? AND id < ? LIMIT 2", _range(digits)).fetchall()
+    if len(rows) > 1:
+        raise NotFound(f"No such image: {name}: the id prefix is ambiguous")
+    return _found(rows[0] if rows else None, shown)
+
+
+def _range(digits: str) -> tuple[str, str]:
+    return f"sha256:{digits}", f"sha256:{digits}g"
+
+
+def _found(row: sqlite3.Row | None, name: str) -> sqlite3.Row:
+    if row is None:
+        raise NotFound(f"No such image: {name}")
+    return row
+
+
+def chain_ids(diff_ids: list[str]) -> list[str]:
+    """The chain id of each layer in a list of diff ids, lowest first."""
+    chains: list[str] = []
+    for diff_id in diff_ids:
+        chains.append(chain_id(chains[-1] if chains else None, diff_id))
+    return chains
