@@ -9,14 +9,14 @@ from __future__ import annotations
 import bz2
 import lzma
 from collections.abc import AsyncIterator, Generator
-from typing import Any
+from typing import Any, cast
 
 import trio
 import zstandard
 from zlib_ng import zlib_ng
 
 DAMAGE: tuple[type[Exception], ...] = (
-    zlib_ng.error,
+    cast(type[Exception], zlib_ng.error),
     OSError,
     EOFError,
     lzma.LZMAError,
