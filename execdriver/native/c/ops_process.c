@@ -47,33 +47,31 @@ int op_unshare(struct child *child, const struct op *op)
 
 /* Write a file of procfs through a mount that nobody else can see, so that no mount or link of an image can
  * turn the write into another one (CVE-2025-52881, CVE-2019-19921). */
-static int write_proc(const char *path, const char *text)
+static int write_proc(const char *folder, const char *path, const char *text)
 {
+    const uint64_t strict = RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS;
     int proc = mount_new("proc", "proc", "", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
     if (proc < 0)
         return -1;
-    int fd = sys_openat2(proc, path, O_WRONLY | O_CLOEXEC, 0,
-                         RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS);
+    int at = sys_openat2(proc, folder, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, strict);
+    int fd = at < 0 ? -1 : sys_openat2(at, path, O_WRONLY | O_CLOEXEC, 0, strict);
     int result = fd < 0 ? -1 : write_all(fd, text);
     close_keeping_errno(fd);
+    close_keeping_errno(at);
     close_keeping_errno(proc);
     return result;
 }
 
 int op_sysctl(struct child *child, const struct op *op)
 {
-    char path[256] = "sys/";
     (void)child;
-    if (strlen(op_string(op, 0)) >= sizeof path - 4)
-        return errno = ENAMETOOLONG, -1;
-    strcat(path, op_string(op, 0));
-    return write_proc(path, op_string(op, 1));
+    return write_proc("sys", op_string(op, 0), op_string(op, 1));
 }
 
 int op_oom_score(struct child *child, const struct op *op)
 {
     (void)child;
-    int result = write_proc("self/oom_score_adj", op_string(op, 0));
+    int result = write_proc("self", "oom_score_adj", op_string(op, 0));
     return result && (errno == EACCES || errno == EPERM) ? 0 : result;
 }
 

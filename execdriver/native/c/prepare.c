@@ -147,6 +147,7 @@ static int join_pids(const struct op *op)
     int fd = CALL(openat, AT_FDCWD, op_string(op, 0), O_RDONLY | O_CLOEXEC);
     int result = fd < 0 ? -1 : CALL(setns, fd, CLONE_NEWPID);
     close_keeping_errno(fd);
+    shim.pids_joined = !result;
     return result;
 }
 

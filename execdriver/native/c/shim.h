@@ -77,6 +77,7 @@ extern struct shim {
     int epoll, rundir;
     int overlay; /* the root's mount, held until EXIT has been sent */
     int slots[SLOTS];
+    bool pids_joined; /* children are born in the pid namespace of another container */
     bool dirty; /* memory to give back when nothing happens */
     bool quit;
     int exit_status;

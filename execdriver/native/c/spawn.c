@@ -185,6 +185,19 @@ static void close_plan(struct plan *plan)
         close_keeping_errno(plan->stdio[i]);
 }
 
+/* Back to our own pid namespace for later children: an exec's middle process reports a pid as it sees it, and must
+ * not be seen itself. */
+static void leave_pids(void)
+{
+    if (!shim.pids_joined)
+        return;
+    int saved = errno, fd = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC); /* the failed call's name is kept */
+    if (fd >= 0)
+        syscall(SYS_setns, fd, CLONE_NEWPID);
+    close_keeping_errno(fd);
+    errno = saved;
+}
+
 int spawn_init(struct process *process, const struct oplist *list, const struct op *clone, int *index)
 {
     struct plan plan = {.process = process, .list = list, .index = *index + 1, .stdio = {-1, -1, -1}, .status = -1};
@@ -196,6 +209,7 @@ int spawn_init(struct process *process, const struct oplist *list, const struct 
         run_init(&plan);
     close_plan(&plan);
     close_slots();
+    leave_pids();
     process->pid = pid;
     return pid < 0 ? -1 : 0;
 }
