@@ -17,7 +17,7 @@ from pathlib import Path
 
 import trio
 
-from windlass import events, image
+from windlass import events
 from windlass.api import serve as api
 from windlass.daemon import system
 from windlass.daemon.install import install as install_daemon
@@ -28,6 +28,7 @@ from windlass.execdriver.native.launch import NativeDriver
 from windlass.graphdriver.driver import Driver
 from windlass.graphdriver.overlay2 import Overlay2
 from windlass.graphdriver.vfs import Vfs
+from windlass.image.install import install as install_images
 from windlass.lib.config import DEFAULT_HOST, Config
 from windlass.lib.database import Database
 from windlass.lib.pidfile import Held, Lock
@@ -39,6 +40,11 @@ FAILED = 1  # exit status of a daemon that could not start
 GRAPH_DRIVERS = {"overlay2": Overlay2, "vfs": Vfs}  # the best first
 
 logger = logging.getLogger("windlass")
+
+
+def run_daemon(config: Config) -> int:
+    """`main_daemon` in a loop of its own, for the command line, which knows no trio."""
+    return trio.run(main_daemon, config)
 
 
 async def main_daemon(config: Config) -> int:
@@ -142,8 +148,7 @@ async def build(engine: Engine, config: Config, held: ExitStack) -> None:
     run = held.enter_context(closing(Database(exec_root / "run.db", "OFF")))
     driver = held.enter_context(closing(exec_driver(config.exec_driver, exec_root, engine.nursery)))
     graph = graph_driver(config.storage_driver, data_root, str(SHIM))
-    if hasattr(image, "install"):
-        image.install(engine, database=durable, graph=graph, data_root=data_root)
+    install_images(engine, database=durable, graph=graph, data_root=data_root)
     await install_daemon(
         engine,
         nursery=engine.nursery,

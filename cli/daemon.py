@@ -33,14 +33,12 @@ def run(values: dict[str, Any]) -> int:
 
 def serve(settings: Any) -> int:
     """Run the daemon that `settings` describe, in this process."""
-    import trio
-
-    from windlass.builtins import main_daemon
+    from windlass.builtins import run_daemon
 
     os.umask(0o022)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return trio.run(main_daemon, settings)
+    return run_daemon(settings)
 
 
 def _file(values: dict[str, Any]) -> Path | None:
