@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import trio
 
-
 from windlass.api.limits import Limits
 from windlass.api.serve import install
 from windlass.engine import Engine, Job

@@ -158,7 +158,7 @@ FRAMING: list[tuple[str, bytes, set[int]]] = [
     ("two codings", post("Transfer-Encoding: chunked", "Transfer-Encoding: chunked", body=b"0\r\n\r\n"), {400, 501}),
     ("an identity coding", post("Transfer-Encoding: identity", body=b"{}"), {400, 501}),
     ("a disguised coding", post("Transfer-Encoding: xchunked", body=b"{}"), {400, 501}),
-    ("a coding on HTTP/1.0", b"POST /containers/create HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", BAD),
+    ("a coding on HTTP/1.0", b"POST / HTTP/1.0\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", BAD),
     ("a body too long", json(b"{" + b" " * 200_000 + b"}"), {413}),
     ("a promise too long", post("Content-Length: 999999999999", body=b"{"), {413}),
 ]  # fmt: skip

@@ -74,7 +74,7 @@ def test_a_mutilated_head_is_never_read_in_two_ways(junk: bytes, at: int) -> Non
     "head",
     [
         b"GET /_ping HTTP/1.1\r\nHost: docker\r\nUser-Agent: Docker-Client/28.5.2 (linux)\r\n\r\n",
-        b"POST /v1.51/exec/x/start HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 9\r\n\r\n",
+        b"POST /exec/x/start HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 9\r\n\r\n",
         b"DELETE /containers/x?force=1 HTTP/1.1\r\nhost:h\r\nX-A: 1\r\nX-A:2\r\n\r\n",
     ],
 )
