@@ -109,7 +109,7 @@ async def _reader(
     files = log_config(container.host, path).max_files
     words = ["windlass-shim", "logs", path, *map(str, (files, int(flags), tail, since, until))]
     ends, end = os.pipe2(os.O_CLOEXEC)
-    with open(end, "wb", buffering=0) as told:  # noqa: PTH123 - a descriptor
+    with open(end, "wb", buffering=0) as told:  # noqa: ASYNC230, PTH123 - a descriptor
         try:
             pidfd = _spawn(daemon.driver.log_reader(), words, output, ends)
         finally:

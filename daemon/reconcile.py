@@ -27,7 +27,7 @@ from .container import Container
 from .daemon import Daemon
 from .lifecycle import Step
 from .monitor import ended
-from .remove import discard, remove_locked
+from .remove import discard, remove_locked, sweep
 from .settle import settle
 from .start import begun
 from .state import Run
@@ -127,3 +127,11 @@ async def _discard_folders(daemon: Daemon, known: set[str]) -> None:
             await discard(daemon, id)
         except Exception:
             logger.exception("what is left of container %s could not be removed", id)
+    daemon.nursery.start_soon(_sweep, daemon)
+
+
+async def _sweep(daemon: Daemon) -> None:
+    try:
+        await sweep(daemon)
+    except OSError:
+        logger.exception("what was removed could not be unlinked")

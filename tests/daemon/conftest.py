@@ -3,7 +3,10 @@
 import contextlib
 import dataclasses
 import json
+import os
+import signal
 import tempfile
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -38,6 +41,7 @@ class Yard:
     root: Path
     driver: NativeDriver
     events: Capture
+    ids: set[str]
 
     async def call(self, params: Any) -> Any:
         with trio.fail_after(20):
@@ -49,6 +53,7 @@ class Yard:
 
     async def create(self, *words: str, host: HostConfig = NONE, **more: Any) -> str:
         made: Created = await self.call(Create(**{"Image": "busybox", "Cmd": list(words), "HostConfig": host} | more))
+        self.ids.add(made.Id)
         return made.Id
 
     async def run(self, *words: str, **more: Any) -> str:
@@ -77,6 +82,7 @@ class Roots:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.ids: set[str] = set()
         (root / "data").mkdir(exist_ok=True)
         (root / "exec").mkdir(exist_ok=True)
 
@@ -104,7 +110,7 @@ class Roots:
                 exec_root=self.root / "exec",
             )
             try:
-                yield Yard(engine, self.root, driver, capture)
+                yield Yard(engine, self.root, driver, capture, self.ids)
             finally:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + 20):
                     if remove:
@@ -113,6 +119,23 @@ class Roots:
         driver.close()
         for database in (durable, run):
             database.close()
+
+    def cgroups(self) -> list[Path]:
+        """The cgroups of containers that these roots have known, deepest first."""
+        tops = [*Path("/sys/fs/cgroup").glob("windlass"), *Path("/sys/fs/cgroup").glob("*/windlass")]
+        return [path for top in tops for id in self.ids for path in top.glob(f"{id}*")]
+
+    def kill_all(self) -> None:
+        """End what a test that failed has left."""
+        for group in self.cgroups():
+            for pid in (group / "cgroup.procs").read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
+        deadline = time.monotonic() + 5
+        while (left := self.cgroups()) and time.monotonic() < deadline:
+            for group in left:
+                with contextlib.suppress(OSError):
+                    group.rmdir()
+            time.sleep(0.01)
 
     def left(self) -> list[str]:
         """What containers have left in the folders."""
@@ -151,7 +174,11 @@ async def _remove_all(engine: Engine) -> None:
 @pytest.fixture
 def roots() -> Iterator[Roots]:
     with tempfile.TemporaryDirectory(prefix="windlass-daemon-") as folder:
-        yield Roots(Path(folder))
+        roots = Roots(Path(folder))
+        try:
+            yield roots
+        finally:
+            roots.kill_all()
 
 
 @pytest.fixture
