@@ -70,6 +70,7 @@ class Server:
         self._live: set[Job[Any]] = set()
         self._spawned: set[trio.CancelScope] = set()
         self._woken: trio.Event | None = None
+        self._over = trio.Event()
         self._provided: tuple[Route, ...] = ()
         self._router = Router(ROUTES)
         version = f"/{options.version}" if options.version else ""
@@ -91,7 +92,8 @@ class Server:
             if not self._connections:
                 self._woken = trio.Event()
                 await self._woken.wait()
-            await trio.sleep(self.limits.tick)
+            with trio.move_on_after(self.limits.tick):
+                await self._over.wait()
             now = monotonic()
             for connection in self._connections:
                 if connection.deadline < now:
@@ -115,6 +117,7 @@ class Server:
             connection.reset = True
         finally:
             self._connections.discard(connection)
+            self._check_over()
             await connection.aclose()
 
     async def _requests(self, connection: Connection) -> None:
@@ -167,6 +170,11 @@ class Server:
 
         for scope in self._spawned:
             scope.cancel()
+        self._check_over()
+
+    def _check_over(self) -> None:
+        if self.is_stopping and not self._connections:
+            self._over.set()
 
     def spawn(self, function: Callable[..., Awaitable[None]], *args: Any) -> None:
         """Start a task that ends with the server."""
