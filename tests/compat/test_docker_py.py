@@ -9,6 +9,7 @@ from typing import Any
 import docker as docker_py
 import pytest
 from docker.errors import APIError, ContainerError, ImageNotFound, NotFound
+
 from tests.support.images import busybox_rootfs, docker_archive, layer
 
 pytestmark = pytest.mark.root

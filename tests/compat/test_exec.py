@@ -1,6 +1,7 @@
 """`docker exec`: output, input, exit codes, environment, refusals, inspect."""
 
 import pytest
+
 from tests.support.cli import Docker
 from tests.support.wire import Wire, output
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from tests.support.cli import Docker
 from tests.support.images import Tar, busybox_rootfs, compress, config_blob, digest, docker_archive, layer, oci_layout
 from tests.support.wire import Wire

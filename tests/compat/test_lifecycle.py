@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+
 from tests.support.cli import Docker
 from tests.support.wire import Wire
 

@@ -4,6 +4,7 @@ import re
 from datetime import UTC, datetime
 
 import pytest
+
 from tests.support.cli import Docker
 from tests.support.wire import Wire, frames, output
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 
 import pytest
+
 from tests.support.cli import Docker
 from tests.support.wire import Wire
 

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+
 from tests.support.cli import Docker
 from tests.support.wire import Wire
 

@@ -1,6 +1,7 @@
 """`docker run -it`, `attach` and `exec -it` on a real terminal: size, keys, detach, re-attach."""
 
 import pytest
+
 from tests.support.cli import Docker
 from tests.support.terminal import Terminal
 
@@ -92,6 +93,8 @@ def test_half_of_the_detach_keys_is_given_to_the_command(docker: Docker, image: 
         terminal.expect("ready")
         terminal.type(b"\x10a")
         terminal.expect("10 61")
+        terminal.type("exit\r")
+        assert terminal.finish() == 0
 
 
 def test_two_clients_see_the_same_terminal(docker: Docker, image: str, name: str) -> None:

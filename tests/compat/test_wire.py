@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.support.cli import Docker
 from tests.support.wire import Hijacked, Wire, output
 

@@ -142,7 +142,8 @@ def oci_layout(layers: list[bytes], tag: str, compression: str = "gzip", **confi
         "config": configuration,
         "layers": packed,
     }
-    names = {"io.containerd.image.name": f"docker.io/library/{tag}", "org.opencontainers.image.ref.name": tag}
+    full = f"docker.io/{tag}" if "/" in tag else f"docker.io/library/{tag}"
+    names = {"io.containerd.image.name": full, "org.opencontainers.image.ref.name": tag}
     entry = blob(json.dumps(manifest).encode(), f"{media}manifest.v1+json", annotations=names)
     tar.file("index.json", json.dumps({"schemaVersion": 2, "manifests": [entry]}))
     tar.file("oci-layout", json.dumps({"imageLayoutVersion": "1.0.0"}))

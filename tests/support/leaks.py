@@ -98,7 +98,9 @@ def cgroups() -> set[str]:
     """Return cgroups below one named windlass that no process of another run holds."""
     found = set()
     for top in (*CGROUPS.glob("windlass"), *CGROUPS.glob("*/windlass")):
-        found |= {str(path) for path in top.rglob("*") if path.is_dir() and not _has_processes(path)}
+        # os.walk, unlike rglob, does not mind what goes away meanwhile.
+        below = [Path(folder, name) for folder, names, _ in os.walk(top) for name in names]
+        found |= {str(path) for path in below if path.exists() and not _has_processes(path)}
     return found
 
 

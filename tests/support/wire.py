@@ -127,11 +127,10 @@ class Hijacked:
 
     def read_raw(self) -> bytes:
         """Read until the engine closes: a terminal's stream, which has no frames."""
-        with contextlib.suppress(EOFError):
-            while True:
-                self._fill()
-        found, self._buffer = self._buffer, b""
-        return found
+        found, self._buffer = bytearray(self._buffer), b""
+        while data := self.socket.recv(1 << 20):
+            found += data
+        return bytes(found)
 
     def read_until(self, mark: bytes) -> bytes:
         """Read raw bytes up to and with `mark`."""
@@ -163,16 +162,17 @@ class Hijacked:
 
 def frames(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Split a multiplexed stream: 1 byte stream, 3 zeros, 4 bytes big-endian length, data."""
-    while data:
-        stream, zeros, size = struct.unpack(">B3sL", data[:8])
-        assert zeros == b"\0\0\0" and len(data) >= 8 + size, f"broken frame {data[:40]!r}"
-        yield stream, data[8 : 8 + size]
-        data = data[8 + size :]
+    at = 0
+    while at < len(data):
+        stream, zeros, size = struct.unpack_from(">B3sL", data, at)
+        assert zeros == b"\0\0\0" and at + 8 + size <= len(data), f"broken frame at {at}: {data[at : at + 40]!r}"
+        yield stream, data[at + 8 : at + 8 + size]
+        at += 8 + size
 
 
 def output(parts: Iterator[tuple[int, bytes]]) -> tuple[bytes, bytes]:
     """Join frames into (stdout, stderr)."""
-    out = {1: b"", 2: b""}
+    out = {1: bytearray(), 2: bytearray()}
     for stream, data in parts:
         out[stream] += data
-    return out[1], out[2]
+    return bytes(out[1]), bytes(out[2])
