@@ -41,16 +41,16 @@ class Promise(Generic[T]):
     """A value that comes once, for any number of waiters; later ones are ignored."""
 
     def __init__(self) -> None:
-        self._event = trio.Event()
+        self.event = trio.Event()
         self.value: T | None = None
 
     def keep(self, value: T) -> None:
         if self.value is None:
             self.value = value
-            self._event.set()
+            self.event.set()
 
     async def wait(self) -> T:
-        await self._event.wait()
+        await self.event.wait()
         assert self.value is not None
         return self.value
 
@@ -188,10 +188,18 @@ class Shim:
         """Take the shim's pidfd, once it is there."""
         self._pidfd = pidfd
 
+    async def recorded(self) -> None:
+        """Wait until the shim writes nothing more into its folder; the container must have been killed."""
+        if not self.gone.is_set():
+            async with trio.open_nursery() as nursery:
+                for event in (self._exit.event, self.gone):
+                    nursery.start_soon(_first, event, nursery.cancel_scope)
+
     def kill_shim(self) -> None:
         """End the shim and the container, when a start is given up."""
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         self._cgroup.kill()
 
     async def _ask(self, record: Record) -> Record:
@@ -269,6 +277,7 @@ class Shim:
             self._closed = True
             self._socket.close()
             os.close(self._pidfd)
+            self._pidfd = -1
             self.gone.set()
 
     async def _receive(self) -> Record | None:
@@ -340,6 +349,11 @@ class Shim:
     def _reap(self) -> None:
         with contextlib.suppress(ChildProcessError):  # an earlier daemon's child
             os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED)
+
+
+async def _first(event: trio.Event, others: trio.CancelScope) -> None:
+    await event.wait()
+    others.cancel()
 
 
 def read_exit(rundir: Path) -> Exit | None:

@@ -41,6 +41,7 @@ from .spec import compile_start
 _BINARY = Path(__file__).with_name("windlass-shim")
 _DEFAULT_EXEC_ROOT = Path("/run/windlass")
 _TREE = "windlass"
+_PATIENCE = 10.0  # seconds for a shim to put on record that its container has been killed
 _NULL_STREAMS = [
     (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
     (os.POSIX_SPAWN_DUP2, 0, 1),
@@ -71,6 +72,7 @@ class NativeDriver:
         for folder in (self._containers, self._place):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._nursery = nursery
+        self._shims: dict[str, Shim] = {}
         self._hierarchies = Hierarchies.of_host()
         # Two daemons on one host must not take each other's containers for leftovers.
         is_default = self._root == _DEFAULT_EXEC_ROOT.resolve()
@@ -104,7 +106,7 @@ class NativeDriver:
     async def adopt(self, id: str) -> Running | Exit | None:
         shim = self._connect(id)
         if shim:
-            self._nursery.start_soon(shim.run)
+            self._watch(shim)
             with contextlib.suppress(ProcessLookupError):
                 if await shim.status():
                     return shim
@@ -120,6 +122,9 @@ class NativeDriver:
     async def destroy(self, id: str) -> None:
         cgroup = self._cgroup_of(id)
         cgroup.kill()
+        if shim := self._shims.pop(id, None):
+            with trio.move_on_after(_PATIENCE):
+                await shim.recorded()
         await cgroup.remove()
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(self._folder(id))
@@ -210,8 +215,12 @@ class NativeDriver:
                 number = getattr(error, "errno", None) or errno.EINVAL
                 raise StartError("shim", number, f"windlass-shim: {error}") from error
             undo.pop_all()
-        self._nursery.start_soon(shim.run)
+        self._watch(shim)
         return shim, list(attached)
+
+    def _watch(self, shim: Shim) -> None:
+        self._shims[shim.id] = shim
+        self._nursery.start_soon(shim.run)
 
     def _execute(self, id: str, encoded: bytes, theirs: socket.socket) -> int:
         """Start the program; returns its pidfd."""

@@ -154,9 +154,10 @@ def _name(ops: OpList, command: Command) -> None:
 
 
 def _sysctl_path(name: str) -> str:
-    """Turn sysctl(8)'s dots into slashes; with a slash in the name, the dots are part of an interface's name."""
-    path = name if "/" in name else name.replace(".", "/")
-    if path.startswith("/") or ".." in path.split("/"):
+    """Turn a name into a path below /proc/sys: of `.` and `/` the first one parts it, the other stands for a dot."""
+    first = next((letter for letter in name if letter in "./"), ".")
+    path = name if first == "/" else name.translate(str.maketrans("./", "/."))
+    if not path or any(part in ("", ".", "..") for part in path.split("/")):
         raise ValueError(f"sysctl {name!r} is not a name")
     return path
 

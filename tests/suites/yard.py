@@ -191,7 +191,8 @@ async def open_yard(open_driver: OpenDriver, root: Path, folder: Path) -> AsyncI
 
 
 def cgroups_of(id: str) -> list[Path]:
-    return [*CGROUPS.glob(f"**/windlass/{id}*")]
+    tops = [CGROUPS / "windlass", *(path / "windlass" for path in CGROUPS.iterdir())]  # v2, and v1 or hybrid
+    return [path for top in tops if top.is_dir() for path in top.iterdir() if path.name.partition(".")[0] == id]
 
 
 def _mounts_of(folder: Path) -> list[str]:
