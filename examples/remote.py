@@ -1,6 +1,6 @@
 """The same jobs, in a daemon: `windlass.connect` gives what `windlass.open` gives.
 
-    python examples/remote.py unix:///var/run/windlass.sock
+python examples/remote.py unix:///var/run/windlass.sock
 """
 
 import sys

@@ -1,6 +1,6 @@
 """A container engine in a script's own process: no daemon, no socket.
 
-    python examples/script.py FOLDER      FOLDER keeps the engine's data; root is needed
+python examples/script.py FOLDER      FOLDER keeps the engine's data; root is needed
 """
 
 import sys

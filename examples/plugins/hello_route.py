@@ -1,8 +1,8 @@
 """A plugin with a job of its own and a route to it.
 
-    windlass daemon --plugin examples/plugins/hello_route.py
-    curl --unix-socket /var/run/windlass.sock http://localhost/hello/world
-    windlass job hello world
+windlass daemon --plugin examples/plugins/hello_route.py
+curl --unix-socket /var/run/windlass.sock http://localhost/hello/world
+windlass job hello world
 """
 
 from typing import Annotated, ClassVar

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.daemon import Daemon
 
 import windlass
+from tests.support.daemon import Daemon
+from tests.support.images import busybox_rootfs
+from tests.support.wire import Wire
 from windlass.engine.errors import Denied
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+
+NewDaemon = Callable[..., Daemon]
 
 pytestmark = pytest.mark.root
 
@@ -25,7 +28,9 @@ pytestmark = pytest.mark.root
 def run(*words: object, **env: str) -> str:
     """Run an example as its reader would, and return what it prints."""
     command = [sys.executable, *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**_environment(), **env}, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env={**_environment(), **env}, check=False
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -35,21 +40,52 @@ def _environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if key != "PYTHONSAFEPATH"}
 
 
-def get(host: str, path: str) -> tuple[int, dict[str, object]]:
-    connection = http.client.HTTPConnection("localhost")
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.connect(host.removeprefix("unix://"))
-    connection.request("GET", path)
-    answer = connection.getresponse()
-    found = answer.status, json.loads(answer.read())
-    connection.close()
-    return found
+def get(host: str, path: str) -> tuple[int, object]:
+    answer = Wire(host).get(path)
+    return answer.status, answer.json
+
+
+def post(host: str, path: str, body: object) -> tuple[int, object]:
+    answer = Wire(host).post(path, body)
+    return answer.status, answer.json
 
 
 def test_the_script_runs_a_container_in_its_own_process(tmp_path: Path) -> None:
     assert re.fullmatch(r"hello from script, process \d+\nexit status 0\n", run(EXAMPLES / "script.py", tmp_path))
 
 
-def test_the_remote_script_runs_one_in_a_daemon(own_daemon: Daemon) -> None:
-    said = run(EXAMPLES / "remote.py", own_daemon.host)
+def test_the_remote_script_runs_one_in_a_daemon(new_daemon: NewDaemon) -> None:
+    said = run(EXAMPLES / "remote.py", new_daemon().host)
     assert re.fullmatch(r"hello from remote, process \d+\nexit status 0\n", said)
+
+
+def test_a_plugin_adds_a_job_and_its_route(new_daemon: NewDaemon) -> None:
+    host = new_daemon("--plugin", str(EXAMPLES / "plugins/hello_route.py")).host
+    assert get(host, "/hello/world") == (200, {"text": "hello, world", "containers": 0})
+    assert get(host, "/hello/world?loud=1") == (200, {"text": "HELLO, WORLD", "containers": 0})
+    with windlass.connect(host) as engine:
+        assert engine.job("hello", "you").run() == {"text": "hello, you", "containers": 0}
+
+
+def test_a_plugin_refuses_privileged_containers(new_daemon: NewDaemon) -> None:
+    host = new_daemon("--plugin", str(EXAMPLES / "plugins/no_privileged.py")).host
+    with windlass.connect(host) as engine:
+        engine.job("import", repo="busybox").run(stdin=busybox_rootfs())
+        for refused in ({"Privileged": True}, {"Privileged": True, "NetworkMode": "none"}):
+            with pytest.raises(Denied, match="privileged containers are not allowed here"):
+                engine.job("create", "bad", Image="busybox", Cmd=["true"], HostConfig=refused).run()
+        assert engine.job("containers", all=True).run() == []
+        engine.job("create", "good", Image="busybox", Cmd=["true"]).run()
+    status, answer = post(host, "/containers/create", {"Image": "busybox", "HostConfig": {"Privileged": True}})
+    assert (status, answer) == (403, {"message": "privileged containers are not allowed here"})
+
+
+def test_a_plugin_keeps_an_audit_trail(new_daemon: NewDaemon, tmp_path: Path) -> None:
+    trail = tmp_path / "audit"
+    host = new_daemon("--plugin", str(EXAMPLES / "plugins/audit.py"), WINDLASS_AUDIT=str(trail)).host
+    assert post(host, "/containers/create", {"Image": "missing", "Cmd": ["true"]})[0] == 404
+    lines = [json.loads(line) for line in trail.read_text().splitlines()]
+    (create,) = [line for line in lines if line["job"].startswith("create#")]
+    assert create["outcome"] == "failed: No such image: missing:latest"
+    assert create["env"]["Image"] == "missing"
+    assert create["who"]["uid"] == 0
