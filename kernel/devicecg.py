@@ -65,11 +65,17 @@ EVERYTHING = (Rule(True, "a"),)
 
 
 def apply_v1(cgroup: Path, rules: tuple[Rule, ...]) -> None:
-    """Write the rules to a group of the v1 hierarchy `devices`. Raises OSError."""
-    for rule in rules:
-        numbers = ":".join("*" if number is None else str(number) for number in (rule.major, rule.minor))
-        file = cgroup / ("devices.allow" if rule.allow else "devices.deny")
-        file.write_text(f"{rule.kind} {numbers} {rule.access}")
+    """Write the rules to a group of the v1 hierarchy `devices`, one a write. Raises OSError."""
+    fds: dict[bool, int] = {}
+    try:
+        for allow, name in ((True, "devices.allow"), (False, "devices.deny")):
+            fds[allow] = os.open(cgroup / name, os.O_WRONLY | os.O_CLOEXEC)
+        for rule in rules:
+            numbers = ":".join("*" if number is None else str(number) for number in (rule.major, rule.minor))
+            os.write(fds[rule.allow], f"{rule.kind} {numbers} {rule.access}".encode())
+    finally:
+        for fd in fds.values():
+            os.close(fd)
 
 
 def apply_v2(cgroup: Path, rules: tuple[Rule, ...]) -> None:
