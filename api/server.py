@@ -235,7 +235,8 @@ class Server:
         checked_version(version)
         if exchange.head.method not in ("GET", "HEAD"):
             raise Refused(405, f"/_ping takes GET, HEAD, not {exchange.head.method}", ("Allow", "GET, HEAD"))
-        await exchange.answer(200, b"OK", "text/plain; charset=utf-8", PING)
+        body = b"" if exchange.head.method == "HEAD" else b"OK"  # dockerd's HEAD has Content-Length: 0
+        await exchange.answer(200, body, "text/plain; charset=utf-8", PING)
 
     async def _route(self, exchange: Exchange, version: Version, path: str, raw_query: str) -> None:
         query = parse_query(raw_query, self.limits.fields)
@@ -266,7 +267,8 @@ class Server:
 
     def _check_built(self, route: Route) -> None:
         if self.engine.catchall is None and self.engine.signature(route.job) is None:
-            raise Unsupported(f"{route.method} {route.path} is not built yet: there is no job {route.job}")
+            # `docker inspect NAME` asks for one kind of object after the other, and passes over "not supported".
+            raise Unsupported(f"{route.method} {route.path} is not supported yet: there is no job {route.job}")
 
     def _routes(self) -> Router:
         """The routes of plugins, which may come at any time, before ours."""

@@ -1,149 +1,168 @@
-"""Plain bytes out of compressed ones: gzip, zstd, bzip2, xz, or nothing, told by the first bytes.
+"""Compressed streams made plain: gzip, zstd, bzip2 and xz, told apart by their first bytes.
 
-Decompressors are libraries in this process, never a program looked up somewhere (CVE-2014-9357, CVE-2026-41567).
-Each step gives at most STEP bytes, so that a bomb costs time, not memory.
+The libraries decompress, in a thread; no program is started, wherever it may be (CVE-2026-41567). A step gives at
+most STEP bytes, however small the input that they come from, and the window of a format that has one is bounded: a
+stranger's stream costs time, never memory.
+
+A zstd stream that is cut is not told from one that has ended: its readers find out, by the end of the tar in it and
+by the digest of the whole.
 """
 
 from __future__ import annotations
 
 import bz2
+import io
 import lzma
-from collections.abc import AsyncIterator, Generator
-from typing import Any, cast
+import zlib
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
 
 import trio
-import zstandard
-from zlib_ng import zlib_ng
-
-DAMAGE: tuple[type[Exception], ...] = (
-    cast(type[Exception], zlib_ng.error),
-    OSError,
-    EOFError,
-    lzma.LZMAError,
-    zstandard.ZstdError,
-    ValueError,
-)
 
 STEP = 1 << 20
-MAGIC = 6
+MAGIC_MAX = 6
+XZ_MEMORY = 256 << 20  # bytes; xz -9 needs 65 MiB to decompress
+ZSTD_WINDOW = 128 << 20  # bytes; what zstd(1) accepts without being told
 
 
 class CompressionError(Exception):
-    """The stream is damaged, or cut short."""
+    """The stream is damaged, cut, or needs too much memory."""
 
 
-class _Gzip:
-    """zlib's object with the interface that bz2 and lzma have."""
+class Reader(Protocol):
+    """A decompressor with a source behind it: `read1` blocks, and gives b"" at the end."""
 
-    def __init__(self) -> None:
-        self._object = zlib_ng.decompressobj(wbits=31)
-
-    def decompress(self, data: bytes, max_length: int, /) -> bytes:
-        plain: bytes = self._object.decompress(self._object.unconsumed_tail + data, max_length)
-        return plain
-
-    @property
-    def eof(self) -> bool:
-        return bool(self._object.eof)
-
-    @property
-    def needs_input(self) -> bool:
-        return not self._object.unconsumed_tail
-
-    @property
-    def unused_data(self) -> bytes:
-        return bytes(self._object.unused_data)
-
-
-FORMATS: tuple[tuple[bytes, str], ...] = (
-    (b"\x1f\x8b\x08", "gzip"),
-    (b"\x28\xb5\x2f\xfd", "zstd"),
-    (b"BZh", "bzip2"),
-    (b"\xfd7zXZ\x00", "xz"),
-)
-_MAKERS: dict[str, Any] = {"gzip": _Gzip, "bzip2": bz2.BZ2Decompressor, "xz": lzma.LZMADecompressor}
-
-
-def format_of(head: bytes) -> str:
-    """What a stream that begins with `head` is compressed with; empty for nothing."""
-    return next((name for magic, name in FORMATS if head.startswith(magic)), "")
+    def read1(self, size: int, /) -> bytes: ...
 
 
 async def decompressed(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The plain bytes of `chunks`. Raises CompressionError."""
-    head, source = await _peek(chunks)
-    name = format_of(head)
-    if not name:
-        async for chunk in source:
-            yield chunk
-        return
-    steps = _zstd if name == "zstd" else _generic
-    state = steps(name)
-    next(state)
-    async for chunk in source:
-        for plain in await trio.to_thread.run_sync(_step, state, chunk, name):
-            yield plain
-    for plain in await trio.to_thread.run_sync(_step, state, b"", name):
-        yield plain
-
-
-def _step(state: Any, chunk: bytes, name: str) -> list[bytes]:
-    """All the plain bytes that one compressed chunk gives: bounded by the chunk's size and the format's ratio."""
-    try:
-        return [plain for plain in state.send(chunk) if plain]
-    except DAMAGE as exc:
-        raise CompressionError(f"invalid {name} stream: {exc}") from exc
-
-
-def _generic(name: str) -> Generator[list[bytes], bytes, None]:
-    """A coroutine: compressed chunks in, lists of plain ones out; an empty chunk ends it."""
-    decompressor: Any = _MAKERS[name]()
-    out: list[bytes] = []
-    while True:
-        chunk = yield out
-        out = []
-        if not chunk:
-            if not decompressor.eof:
-                raise EOFError("it is cut short")
-            continue
-        while chunk or not decompressor.needs_input:
-            if decompressor.eof:  # a further member, or padding
-                chunk = (decompressor.unused_data or chunk).lstrip(b"\0")
-                if not chunk:
-                    break
-                decompressor = _MAKERS[name]()
-            out.append(decompressor.decompress(chunk, STEP))
-            chunk = b""
-            if decompressor.eof:
-                chunk = decompressor.unused_data.lstrip(b"\0")
-                if not chunk:
-                    break
-                decompressor = _MAKERS[name]()
-
-
-def _zstd(name: str) -> Generator[list[bytes], bytes, None]:
-    decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj(read_across_frames=True)
-    out: list[bytes] = []
-    seen = 0
-    while True:
-        chunk = yield out
-        if not chunk and not seen:
-            raise EOFError("it is cut short")
-        seen += len(chunk)
-        out = [decompressor.decompress(chunk)] if chunk else []
-
-
-async def _peek(chunks: AsyncIterator[bytes]) -> tuple[bytes, AsyncIterator[bytes]]:
+    """Yield what `chunks` hold, decompressed if they are compressed. Raises CompressionError."""
     head = b""
     async for chunk in chunks:
         head += chunk
-        if len(head) >= MAGIC:
+        if len(head) >= MAGIC_MAX:
             break
-    return head[:MAGIC], _chain(head, chunks)
+    make = next((make for magic, make in FORMATS.items() if head.startswith(magic)), None)
+    if make is None:
+        if head:
+            yield head
+        async for chunk in chunks:
+            yield chunk
+        return
+    reader = await trio.to_thread.run_sync(make, _Source(head, chunks))
+    while data := await trio.to_thread.run_sync(_step, reader):
+        yield data
 
 
-async def _chain(head: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    if head:
-        yield head
-    async for chunk in rest:
-        yield chunk
+def _step(reader: Reader) -> bytes:
+    try:
+        return reader.read1(STEP)
+    except (EOFError, zlib.error, lzma.LZMAError, OSError, *_foreign_errors()) as exc:
+        if isinstance(exc, OSError) and exc.errno is not None:
+            raise  # the source's, not the format's
+        raise CompressionError(f"invalid compressed stream: {exc}") from exc
+
+
+def _foreign_errors() -> tuple[type[Exception], ...]:
+    import zstandard
+    from zlib_ng import zlib_ng
+
+    return zlib_ng.error, zstandard.ZstdError
+
+
+class _Source(io.RawIOBase):
+    """The chunks as a file, for a thread that trio runs: the next one is asked for in the loop."""
+
+    def __init__(self, head: bytes, chunks: AsyncIterator[bytes]) -> None:
+        self._rest = memoryview(head)
+        self._chunks = chunks
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        while not self._rest:
+            chunk = trio.from_thread.run(self._next)
+            if chunk is None:
+                return 0
+            self._rest = memoryview(chunk)
+        size = min(len(buffer), len(self._rest))
+        buffer[:size] = self._rest[:size]
+        self._rest = self._rest[size:]
+        return size
+
+    async def _next(self) -> bytes | None:
+        return await anext(self._chunks, None)
+
+
+class Decompressor(Protocol):
+    """bz2's and lzma's."""
+
+    eof: bool
+    needs_input: bool
+    unused_data: bytes
+
+    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes: ...
+
+
+class _Members:
+    """Reads one member after the other; zeros between and after them are padding."""
+
+    def __init__(self, source: _Source, make: Callable[[], Decompressor]) -> None:
+        self._source = source
+        self._make = make
+        self._current = make()
+        self._pending = b""
+
+    def read1(self, size: int) -> bytes:
+        while True:
+            if self._current.eof and not self._begin_next():
+                return b""
+            data = self._pending
+            self._pending = b""
+            if not data and self._current.needs_input and not (data := self._source.read(STEP) or b""):
+                raise EOFError("the stream is cut")
+            if plain := self._current.decompress(data, size):
+                return plain
+
+    def _begin_next(self) -> bool:
+        """Skip padding and begin the next member, if there is one."""
+        rest = self._current.unused_data.lstrip(b"\0")
+        while not rest:
+            data = self._source.read(STEP)
+            if not data:
+                return False
+            rest = data.lstrip(b"\0")
+        self._current = self._make()
+        self._pending = rest
+        return True
+
+
+def _gzip(source: _Source) -> Reader:
+    from zlib_ng import gzip_ng
+
+    reader: Reader = gzip_ng.GzipNGFile(fileobj=source, mode="rb")
+    return reader
+
+
+def _zstd(source: _Source) -> Reader:
+    import zstandard
+
+    decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
+    return decompressor.stream_reader(source, read_size=64 << 10, read_across_frames=True)
+
+
+def _bzip2(source: _Source) -> Reader:
+    return _Members(source, bz2.BZ2Decompressor)
+
+
+def _xz(source: _Source) -> Reader:
+    return _Members(source, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY))
+
+
+FORMATS: dict[bytes, Callable[[_Source], Reader]] = {
+    b"\x1f\x8b": _gzip,
+    b"\x28\xb5\x2f\xfd": _zstd,
+    b"BZh": _bzip2,
+    b"\xfd7zXZ\0": _xz,
+}

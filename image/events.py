@@ -11,4 +11,4 @@ from windlass.jobs.events import Log
 async def tell(job: Job[Any], action: str, id: str, name: str = "") -> None:
     """Tell that `action` happened to image `id`."""
     if job.engine.signature(Log.NAME) is not None:
-        await job.engine.call(Log(action=action, id=name or id, type="image", attributes={"name": name or id}))
+        await job.engine.call(Log(action=action, id=id, type="image", attributes={"name": name or id}))

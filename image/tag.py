@@ -6,6 +6,7 @@ from typing import Any
 
 from windlass.engine import Job
 from windlass.engine.errors import BadParameter, Conflict, NoSuchJob
+from windlass.jobs.container_views import Summary
 from windlass.jobs.containers import Containers
 from windlass.jobs.images import Deleted, ImageDelete, Tag
 from windlass.lib import reference
@@ -41,12 +42,19 @@ async def image_delete(store: Store, job: Job[ImageDelete]) -> list[Deleted]:
     if name is None and len(image.tags) > 1 and not params.force:
         what = f"unable to delete {short} (must be forced) - image is referenced in multiple repositories"
         raise Conflict(f"conflict: {what}")
-    shown = name.familiar if name is not None else short
-    await _check_users(job, image, shown, params.force)
+    users = await _users(job, image)
+    if name is not None and users and not params.force:
+        raise Conflict(
+            f'conflict: unable to remove repository reference "{params.name}" (must force) - container'
+            f" {users[0].Id[:12]} is using its referenced image {short}"
+        )
+    if name is None:
+        _check_users(users, short, params.force)
     gone = [Deleted(Untagged=tag) for tag in image.tags]
-    if await _is_used(job, image):  # forced, with stopped containers: the names go, the layers stay
+    if users:  # forced: the names go, what the containers stand on stays
         for each in image.tags:
             await store.drop_tag(parsed(each))
+            await tell(job, "untag", image.id)
         return gone
     layers = await store.remove(image.id)
     for _ in image.tags:
@@ -55,9 +63,9 @@ async def image_delete(store: Store, job: Job[ImageDelete]) -> list[Deleted]:
     return [*gone, Deleted(Deleted=image.id), *(Deleted(Deleted=f"sha256:{layer}") for layer in layers)]
 
 
-async def _check_users(job: Job[Any], image: Image, shown: str, force: bool) -> None:
-    """Raise Conflict, in Docker's words, when a container stands in the way."""
-    for container in await _users(job, image):
+def _check_users(users: list[Summary], short: str, force: bool) -> None:
+    """Raise Conflict, in Docker's words, when a container stands in the way of an image that was named by id."""
+    for container in users:
         if container.State in ("running", "paused", "restarting"):
             how, state = "cannot be forced", "running"
         elif not force:
@@ -65,15 +73,11 @@ async def _check_users(job: Job[Any], image: Image, shown: str, force: bool) -> 
         else:
             continue
         raise Conflict(
-            f"conflict: unable to delete {shown} ({how}) - image is being used by {state} container {container.Id[:12]}"
+            f"conflict: unable to delete {short} ({how}) - image is being used by {state} container {container.Id[:12]}"
         )
 
 
-async def _is_used(job: Job[Any], image: Image) -> bool:
-    return bool(await _users(job, image))
-
-
-async def _users(job: Job[Any], image: Image) -> list[Any]:
+async def _users(job: Job[Any], image: Image) -> list[Summary]:
     try:
         containers = await job.engine.call(Containers(all=True))
     except NoSuchJob:  # an engine of images alone
