@@ -81,6 +81,7 @@ void process_failed(struct process *process, int error, int index, const char *c
         waitpid(process->pid, NULL, 0); /* its cgroup is empty, and its mounts are gone, when the daemon hears of it */
     if (process == the_init)
         control_unlisten();
+    session_drop_all(process);
     control_send(process->asker, record, -1);
     if (process == the_init) {
         shim.quit = true;

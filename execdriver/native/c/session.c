@@ -273,6 +273,14 @@ void session_end_all(struct process *process)
     }
 }
 
+/* A process that could not start: its clients go back to the daemon, which has something to say to them. */
+void session_drop_all(struct process *process)
+{
+    for each_session (session)
+        if (session->process == process)
+            forget(session);
+}
+
 int session_expire(void)
 {
     int64_t now = now_ms(), next = -1;

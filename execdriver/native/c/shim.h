@@ -125,6 +125,7 @@ void session_output(struct process *process, int stream, const char *data, size_
 bool session_blocked(const struct process *process);
 void session_input(struct process *process);
 void session_end_all(struct process *process);
+void session_drop_all(struct process *process);
 int session_expire(void); /* ms until the next one has to go; -1: none */
 bool sessions_ended(void);
 void session_idle(void);
