@@ -30,6 +30,7 @@ from .limits import rlimits
 from .security import parse_security
 from .users import find_account
 
+CATCH_UP = 0.5  # seconds from the end of a process's output to its own; who waits longer runs on without output
 EXEC_FAILED = "OCI runtime exec failed: exec failed: unable to start container process: {}: unknown"
 
 
@@ -44,6 +45,7 @@ class Exec:
     keys: bytes
     tty: bool
     has_started: bool = False
+    stream_ended: bool = False
     code: int | None = None
     executing: Executing | None = None
     ended: trio.Event = field(default_factory=trio.Event)
@@ -99,6 +101,7 @@ async def exec_start(daemon: Daemon, job: Job[ExecStart]) -> None:
 async def exec_inspect(daemon: Daemon, job: Job[ExecInspect]) -> ExecInfo:
     """Tell everything about an exec."""
     exec = _get(daemon, job.params.name)
+    await _catch_up(exec)
     params = exec.params
     return ExecInfo(
         ID=exec.id,
@@ -119,6 +122,19 @@ async def exec_inspect(daemon: Daemon, job: Job[ExecInspect]) -> ExecInfo:
         DetachKeys=exec.keys.hex(),
         Pid=exec.executing.pid if exec.executing else 0,
     )
+
+
+async def _catch_up(exec: Exec) -> None:
+    """Let a client that has seen its stream end find the exit code, which takes the kernel a moment longer.
+
+    That the stream has ended was told to us before the client could see it; a few turns of the loop bring it here.
+    """
+    for _ in range(3):
+        if exec.is_running:
+            await trio.lowlevel.checkpoint()
+    if exec.is_running and exec.stream_ended:
+        with trio.move_on_after(CATCH_UP):
+            await exec.ended.wait()
 
 
 async def exec_resize(daemon: Daemon, job: Job[ExecResize]) -> None:
@@ -167,8 +183,7 @@ async def _start_attached(daemon: Daemon, exec: Exec, running: Running, program:
         await _begun(daemon, exec)
         assert exec.executing is not None and exec.executing.session is not None
         how = await exec.executing.session.wait()
-        if how.by == "end":  # the client shall find the exit code as soon as its stream ends
-            await exec.ended.wait()
+        exec.stream_ended = how.by == "end"
     if how.by == "keys":
         await daemon.tell(exec.container, "exec_detach", execID=exec.id)
 
