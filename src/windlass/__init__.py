@@ -1,15 +1,16 @@
 """windlass: a container engine you can program.
 
-    with windlass.open() as engine:                                  # an engine in this process
-    with windlass.connect("unix:///var/run/windlass.sock") as engine:  # an engine in a daemon
-        engine.job("create", "web", Image="busybox", Cmd=["true"]).run()
+with windlass.open() as engine:                                  # an engine in this process
+with windlass.connect("unix:///var/run/windlass.sock") as engine:  # an engine in a daemon
+    engine.job("create", "web", Image="busybox", Cmd=["true"]).run()
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # typing costs 12 ms
 if TYPE_CHECKING:
+    from typing import Any
+
     from windlass.builtins import open as open
     from windlass.client.remote import connect as connect
     from windlass.engine import Engine as Engine
