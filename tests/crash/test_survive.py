@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.support.daemon import Daemon
 from tests.support.images import busybox_rootfs
 from tests.support.wire import Wire, frames, output
@@ -96,15 +97,17 @@ def test_a_writing_container_survives_every_kill(daemon: Daemon, rounds: int) ->
 
 
 def test_a_container_that_ends_while_the_daemon_is_down_keeps_its_exit_code(daemon: Daemon) -> None:
-    pid = run(daemon.wire, "short", "echo begun; read x; echo ended; exit 5", OpenStdin=True, StdinOnce=True)
-    with daemon.wire.hijack("/containers/short/attach?stream=1&stdin=1") as stream:
-        # The supervisor holds this connection, not the daemon.
+    script = "echo begun; read x; echo heard; read x; echo ended; exit 5"
+    pid = run(daemon.wire, "short", script, OpenStdin=True, StdinOnce=True)
+    with daemon.wire.hijack("/containers/short/attach?stream=1&stdin=1&stdout=1") as stream:
+        stream.send(b"\n")
+        assert stream.read_frame() == (1, b"heard\n")  # the supervisor holds this connection now
         crash(daemon, lambda: (stream.send(b"\n"), until(is_gone(pid), "the end"))[1])
     found = state(daemon.wire, "short")
     assert (found["Status"], found["ExitCode"], found["Pid"], found["OOMKilled"]) == ("exited", 5, 0, False)
     assert found["StartedAt"] < found["FinishedAt"]
     assert daemon.wire.post("/containers/short/wait").json["StatusCode"] == 5
-    assert log(daemon.wire, "short") == ["begun", "ended"]
+    assert log(daemon.wire, "short") == ["begun", "heard", "ended"]
 
 
 def test_a_container_that_is_killed_while_the_daemon_is_down_ends_with_137(daemon: Daemon) -> None:
