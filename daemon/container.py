@@ -87,6 +87,7 @@ class Container:
         self.outcome = outcome
         self.life = Lifecycle(State.EXITED if outcome.has_run else State.CREATED)
         self.lock = trio.Lock()
+        self.signalling = trio.Lock()  # held from a signal to its event, so that `kill` is told before `die`
         self.changed = Notice()
         self.running: Running | None = None
         self.exits = 0

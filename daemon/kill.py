@@ -48,15 +48,16 @@ async def kill_and_wait(daemon: Daemon, container: Container) -> bool:
 
 async def send(daemon: Daemon, container: Container, number: int) -> bool:
     """Send a signal and tell so; False when nothing runs."""
-    running = container.running
-    if running is None:
-        return False
-    try:
-        await running.signal(number)
-    except ProcessLookupError:
-        return False
-    await daemon.tell(container, "kill", signal=str(number))
-    return True
+    async with container.signalling:
+        running = container.running
+        if running is None:
+            return False
+        try:
+            await running.signal(number)
+        except ProcessLookupError:
+            return False
+        await daemon.tell(container, "kill", signal=str(number))
+        return True
 
 
 async def until_exit(container: Container, exits: int) -> None:

@@ -38,12 +38,13 @@ async def monitor(daemon: Daemon, container: Container, running: Running) -> Non
 
 async def ended(daemon: Daemon, container: Container, end: Exit) -> None:
     """Note and tell that a run has ended; waiters wake up."""
-    container.note_exit(end)
-    container.life.advance(Step.ENDED)
-    if end.oom_killed:
-        await daemon.tell(container, "oom")
-    await daemon.tell(container, "die", exitCode=str(end.code), execDuration=str(_seconds(container)))
-    container.changed.give()
+    async with container.signalling:
+        container.note_exit(end)
+        container.life.advance(Step.ENDED)
+        if end.oom_killed:
+            await daemon.tell(container, "oom")
+        await daemon.tell(container, "die", exitCode=str(end.code), execDuration=str(_seconds(container)))
+        container.changed.give()
 
 
 async def _clean_up(daemon: Daemon, container: Container) -> None:

@@ -177,7 +177,10 @@ async def test_kill_9_of_the_daemon_loses_nothing(roots: Roots) -> None:
                 cwd=project,
             )
         )
-        id, pid = (await daemon.stdout.receive_some()).decode().split()
+        line = b""
+        while not line.endswith(b"\n"):
+            line += await daemon.stdout.receive_some()
+        id, pid = line.decode().split()
         await trio.sleep(0.2)
         daemon.kill()
     roots.ids.add(id)
