@@ -161,7 +161,7 @@ async def _framed(job: Job[Any], exchange: Exchange) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(teller.tell)
         nursery.start_soon(_receive, job, exchange, writer)
-        kind, payload = await _outcome(job.run)
+        kind, payload, _ = await _outcome(job.run)
         nursery.cancel_scope.cancel()
     await teller.send(kind, payload)
 
@@ -209,10 +209,11 @@ async def _lines(job: Job[Any], exchange: Exchange) -> None:
     _connect(job, teller)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(teller.tell)
-        kind, payload = await _outcome(lambda: watched(job, exchange))
+        kind, payload, error = await _outcome(lambda: watched(job, exchange))
         nursery.cancel_scope.cancel()
-    if kind == ERROR and not teller.has_told and isinstance(job.error, JobError):
-        await exchange.answer(errors.status_of(job.error) if job.error.code != "not-modified" else 409, payload + b"\n")
+    if error is not None and not teller.has_told:
+        status = errors.status_of(error)
+        await exchange.answer(409 if status == 304 else status, payload + b"\n")  # 304 could not say which code
         return
     await teller.send(kind, payload)
     await exchange.end()
@@ -221,16 +222,16 @@ async def _lines(job: Job[Any], exchange: Exchange) -> None:
 # -- outcome -----------------------------------------------------------------------------------------------------
 
 
-async def _outcome(run: Callable[[], Awaitable[Any]]) -> tuple[int, bytes]:
+async def _outcome(run: Callable[[], Awaitable[Any]]) -> tuple[int, bytes, JobError | None]:
     """Run, and encode the result or the error."""
     try:
         result = await run()
+        payload = _json(result)
+        if payload is None:
+            raise Internal(f"a result of type {type(result).__name__} cannot be sent")
+        return RESULT, payload, None
     except JobError as exc:
-        return ERROR, _error(exc)
-    payload = _json(result)
-    if payload is None:
-        return ERROR, _error(Internal(f"a result of type {type(result).__name__} cannot be sent"))
-    return RESULT, payload
+        return ERROR, _error(exc), exc
 
 
 def _error(error: JobError) -> bytes:

@@ -83,7 +83,7 @@ async def test_an_error_before_ready_is_a_status(tmp_path: Path) -> None:
     async def fail(job: Job[Any]) -> None:
         raise NotFound("No such container: web")
 
-    handlers = {name: fail for name in ("logs", "wait", "import", "attach", "events")}
+    handlers = dict.fromkeys(("logs", "wait", "import", "attach", "events"), fail)
     async with serving(tmp_path, handlers) as served, await served.connect() as client:
         for method, target in (
             ("GET", "/containers/web/logs"), ("POST", "/containers/web/wait"), ("GET", "/events"),
