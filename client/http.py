@@ -6,6 +6,7 @@ for those who use it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -126,7 +127,9 @@ class Client:
     def _exchange(self, method: str, path: str, body: Body, headers: Mapping[str, str]) -> Response:
         sock = self.connect()
         try:
-            self._send(sock, method, path, body, headers)
+            # A daemon may refuse before it has everything: its answer is there to be read all the same.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                self._send(sock, method, path, body, headers)
             return Response(sock)
         except BaseException:
             sock.close()

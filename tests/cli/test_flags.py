@@ -77,4 +77,4 @@ def test_usage_has_a_line_for_each_flag() -> None:
     text = usage(
         [Flag("-d --detach", "detach", bool, "Run in background"), Flag("--name", "name", str, "Assign a name")]
     )
-    assert text.splitlines() == ["  -d, --detach         Run in background", "      --name string    Assign a name"]
+    assert text.splitlines() == ["  -d, --detach        Run in background", "      --name string   Assign a name"]
