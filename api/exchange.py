@@ -21,7 +21,7 @@ class Exchange:
     A streamed answer comes in chunks, or, for HTTP/1.0, until the connection's end.
     """
 
-    __slots__ = ("_chunked", "begun", "body", "common", "connection", "head", "keep_alive")
+    __slots__ = ("_chunked", "begun", "body", "common", "connection", "has_switched", "head", "keep_alive")
 
     def __init__(self, connection: Connection, head: Head, body: Body, common: str) -> None:
         self.connection = connection
@@ -30,6 +30,7 @@ class Exchange:
         self.common = common  # headers of every answer, each with its line end
         self.keep_alive = head.keep_alive
         self.begun = False
+        self.has_switched = False  # the connection is no longer HTTP
         self._chunked = False
 
     async def answer(
@@ -73,7 +74,7 @@ class Exchange:
 
     async def switch(self, protocol: str, content_type: str) -> None:
         """Send the head after which the connection is no longer HTTP: 101 when the client asked for an upgrade."""
-        self.begun = True
+        self.begun = self.has_switched = True
         self.keep_alive = False
         kind = f"Content-Type: {content_type}\r\n" if content_type else ""
         if self.head.upgrade:

@@ -173,6 +173,7 @@ class Connection:
 
     async def linger(self) -> None:
         """End our side and let the client read: closing with unread bytes would reset what we just sent."""
+        self.idle = True  # a server that stops need not wait
         with trio.move_on_after(self.limits.linger):
             try:
                 if isinstance(self.stream, trio.abc.HalfCloseableStream):

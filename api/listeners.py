@@ -68,7 +68,7 @@ def bind(host: str, group: str, backlog: int, *, tls: bool, plain_tcp: bool) -> 
 def _plain_tcp(address: str) -> BadParameter:
     return BadParameter(
         f"{address}: whoever reaches a TCP port without TLS is root on this host: use --tlsverify, or say "
-        "--allow-plain-tcp, also for the loopback",
+        "--tls=false (AllowPlainTcp), also for the loopback",
         key="AllowPlainTcp",
     )
 

@@ -133,7 +133,9 @@ class Server:
             exchange = Exchange(connection, *request, self._common)
             await self._answer(exchange)
             if not await exchange.finish():
-                if not connection.is_detached and not exchange.body.is_complete:
+                # TLS cannot be half closed: a client that waits for the end gets it by closing alone.
+                may_still_send = not exchange.body.is_complete or (exchange.has_switched and not connection.is_tls)
+                if may_still_send and not connection.is_detached:
                     await connection.linger()
                 return
 

@@ -264,3 +264,19 @@ def references(value: Any) -> set[str]:
 
 def pointers(document: dict[str, Any]) -> set[str]:
     return {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+
+
+async def test_what_the_client_still_sends_does_not_reset_the_result(tmp_path: Path) -> None:
+    """Closing a socket with unread bytes resets it: over TCP the result would be lost."""
+
+    async def quick(job: Job[Any]) -> str:
+        return "fine"
+
+    env = {"AllowPlainTcp": True}
+    async with serving(tmp_path, {"quick": quick}, "tcp://127.0.0.1:0", **env) as served:
+        for _ in range(20):
+            async with await served.connect_tcp() as client:
+                await begin(client, "quick", {})
+                await client.send(frame(remote.STDIN, b"x" * 50_000) + frame(remote.END_OF_STDIN, b""))
+                assert (await client.frame())[0] == remote.RESULT
+                assert client.buffer == b"" and await client.stream.receive_some(1) == b""

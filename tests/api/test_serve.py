@@ -296,7 +296,7 @@ async def test_a_descriptor_that_systemd_did_not_hand_over_is_refused(monkeypatc
 
 async def test_plain_tcp_must_be_asked_for(tmp_path: Path) -> None:
     for host in (LOOPBACK, "127.0.0.1:0", "tcp://0.0.0.0:0"):
-        assert "--allow-plain-tcp" in await refused(host)
+        assert "--tls=false" in await refused(host)
 
 
 @pytest.mark.parametrize(
