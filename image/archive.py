@@ -6,7 +6,9 @@ and nothing else: none ever becomes a path. Links, which old archives have among
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -16,11 +18,12 @@ import trio
 
 from windlass.engine.errors import BadParameter
 from windlass.engine.params import parse_json
+from windlass.lib import reference
 
 BLOCK = 512
 CHUNK = 1 << 20
 MEMBERS_MAX = 100_000
-JSON_MAX = 16 << 20
+JSON_MAX = 8 << 20  # bytes, as containerd has it
 LINKS_MAX = 8
 
 
@@ -67,11 +70,21 @@ class Archive:
         """Parse the member `name`. Raises BadArchive when it is missing, too large, or no JSON."""
         return parse_member(self.read(name), name)
 
+    def blob(self, item: Any) -> bytes:
+        """The small blob that an OCI descriptor names. Raises BadArchive when it is not what was promised."""
+        name = blob_name(item)
+        data = self.read(name)
+        if hashlib.sha256(data).hexdigest() != name.rpartition("/")[2]:
+            raise BadArchive(f"invalid archive: {name} is not what its digest says")
+        return data
+
     def read(self, name: str) -> bytes:
-        """The bytes of a small member."""
+        """The bytes of a small member, which must be a file itself. Raises BadArchive."""
         member = self._find(name)
+        if self._members[_tidy(name)].link:
+            raise BadArchive(f"invalid archive: {name!r:.200} is a link")
         if member.size > JSON_MAX:
-            raise BadArchive(f"invalid archive: {name} has {member.size} bytes, over the limit of {JSON_MAX}")
+            raise BadArchive(f"invalid archive: {name!r:.200} has {member.size} bytes, over the limit of {JSON_MAX}")
         return os.pread(self._fd, member.size, member.offset)
 
     async def stream(self, name: str) -> AsyncIterator[bytes]:
@@ -93,7 +106,8 @@ class Archive:
                 raise BadArchive(f"invalid archive: {name!r:.200} is missing")
             if not member.link:
                 return member
-            key = _tidy(f"{key.rpartition('/')[0]}/{member.link}")
+            folder = "" if member.link.startswith("/") else key.rpartition("/")[0]
+            key = _tidy(f"{folder}/{member.link}")
         raise BadArchive(f"invalid archive: {name!r:.200} is a link without an end")
 
 
@@ -103,6 +117,14 @@ def parse_member(data: bytes, name: str) -> Any:
         return parse_json(data, name)
     except BadParameter as exc:
         raise BadArchive(f"invalid archive: {exc}") from None
+
+
+def blob_name(item: Any) -> str:
+    """The member that an OCI descriptor means. Raises BadArchive."""
+    digest = item.get("digest") if isinstance(item, dict) else None
+    if not isinstance(digest, str) or not reference.is_digest(digest):
+        raise BadArchive(f"invalid archive: malformed digest {digest!r:.100}")
+    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -127,11 +149,13 @@ def _index(fd: int) -> dict[str, Member]:
     members: dict[str, Member] = {}
     end, at = os.fstat(fd).st_size, 0
     long: dict[str, str] = {}
-    while at + BLOCK <= end and len(members) <= MEMBERS_MAX:
+    while at + BLOCK <= end:
         header = os.pread(fd, BLOCK, at)
         if not header.strip(b"\0"):
             return members
         size, kind, name, link = _header(header)
+        if kind not in "LKxg" and "size" in long:  # what does not fit into the header's eleven digits
+            size = _decimal(long["size"])
         data, at = at + BLOCK, at + BLOCK + (size + BLOCK - 1) // BLOCK * BLOCK
         if data + size > end:
             raise BadArchive("invalid archive: it is cut short")
@@ -143,9 +167,11 @@ def _index(fd: int) -> dict[str, Member]:
             name, link = long.get("path", name), long.get("linkpath", link)
             if kind in "0\0007":
                 members[_tidy(name)] = Member(data, size)
-            elif kind in "12":
-                members[_tidy(name)] = Member(0, 0, link if kind == "2" else "/" + link)
+            elif kind in "12":  # a hard link is named from the top of the archive, a symbolic one from where it is
+                members[_tidy(name)] = Member(0, 0, f"/{link}" if kind == "1" else link)
             long = {}
+        if len(members) > MEMBERS_MAX:
+            raise BadArchive(f"invalid archive: more than {MEMBERS_MAX} members")
     if not members:
         raise BadArchive("invalid archive: it is no tar, or an empty one")
     return members
@@ -169,6 +195,12 @@ def _number(field: bytes) -> int:
     return int(digits, 8)
 
 
+def _decimal(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise BadArchive("invalid archive: a size is no number")
+    return int(text)
+
+
 def _extended(kind: str, data: bytes) -> dict[str, str]:
     if kind != "x":
         return {"path" if kind == "L" else "linkpath": data.rstrip(b"\0").decode(errors="surrogateescape")}
@@ -179,6 +211,6 @@ def _extended(kind: str, data: bytes) -> dict[str, str]:
             raise BadArchive("invalid archive: an extended header is malformed")
         record, data = data[len(length) + 1 : int(length) - 1], data[int(length) :]
         key, _, value = record.partition(b"=")
-        if key in (b"path", b"linkpath"):
+        if key in (b"path", b"linkpath", b"size"):
             found[key.decode()] = value.decode(errors="surrogateescape")
     return found

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from collections.abc import Callable
 from typing import Any
 
 from windlass.engine.errors import BadParameter
+from windlass.engine.params import parse_json
 
 Run = dict[str, Any]
+
+SHELL = ["/bin/sh", "-c"]
 
 
 def apply(run: Run, instructions: list[str]) -> Run:
@@ -32,12 +34,12 @@ def _command(rest: str) -> list[str]:
     """JSON form as it is; anything else for a shell."""
     if rest.startswith("["):
         try:
-            words = json.loads(rest)
-        except ValueError:
+            words = parse_json(rest, "the instruction")
+        except BadParameter:
             words = None
         if isinstance(words, list) and all(isinstance(word, str) for word in words):
             return words
-    return ["/bin/sh", "-c", rest]
+    return [*SHELL, rest]
 
 
 def _cmd(run: Run, rest: str) -> None:
@@ -86,7 +88,9 @@ def _expose(run: Run, rest: str) -> None:
 
 
 def _volume(run: Run, rest: str) -> None:
-    paths = _command(rest) if rest.startswith("[") else rest.split()
+    paths = _command(rest)
+    if paths[:2] == SHELL:
+        paths = rest.split()
     run["Volumes"] = {**(run.get("Volumes") or {}), **{path: {} for path in paths}}
 
 
@@ -107,15 +111,45 @@ def _onbuild(run: Run, rest: str) -> None:
 
 
 def _healthcheck(run: Run, rest: str) -> None:
-    if rest.upper() == "NONE":
+    """`NONE`, or `[--interval=30s …] CMD COMMAND`; an option that is not given is left to the default."""
+    check: dict[str, Any] = {}
+    while rest.startswith("--"):
+        option, _, rest = rest.partition(" ")
+        name, equals, value = option[2:].partition("=")
+        if name not in HEALTH_OPTIONS or not equals:
+            raise BadParameter(f"unknown flag: {option:.100}", key="changes")
+        check[HEALTH_OPTIONS[name]] = _count(value) if name == "retries" else _nanoseconds(value)
+        rest = rest.lstrip()
+    word, _, command = rest.partition(" ")
+    if word.upper() == "NONE" and not command and not check:
         run["Healthcheck"] = {"Test": ["NONE"]}
         return
-    word, _, command = rest.partition(" ")
-    if word.upper() != "CMD" or not command:
-        raise BadParameter(f"HEALTHCHECK takes NONE or CMD without options here, not {rest!r}", key="changes")
+    if word.upper() != "CMD" or not command.strip():
+        raise BadParameter(f'Unknown type "{word.upper():.100}" in HEALTHCHECK (try CMD)', key="changes")
     words = _command(command.strip())
-    run["Healthcheck"] = {"Test": ["CMD-SHELL", command] if words[:2] == ["/bin/sh", "-c"] else ["CMD", *words]}
+    test = ["CMD-SHELL", command.strip()] if words[:2] == SHELL else ["CMD", *words]
+    run["Healthcheck"] = {"Test": test, **check}
 
+
+def _count(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,6}", text, re.ASCII):
+        raise BadParameter(f"invalid --retries: {text:.100}", key="changes")
+    return int(text)
+
+
+def _nanoseconds(text: str) -> int:
+    """A duration as Go writes it: `1m30s`. Raises BadParameter."""
+    parts = re.findall(r"([0-9]{1,9})(h|ms|m|s)", text, re.ASCII)
+    if not parts or "".join(map("".join, parts)) != text:
+        raise BadParameter(f'time: invalid duration "{text:.100}"', key="changes")
+    return sum(int(number) * UNITS[unit] for number, unit in parts)
+
+
+UNITS = {"h": 3600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6}
+HEALTH_OPTIONS = {
+    "interval": "Interval", "timeout": "Timeout", "start-period": "StartPeriod", "start-interval": "StartInterval",
+    "retries": "Retries",
+}  # fmt: skip
 
 INSTRUCTIONS: dict[str, Callable[[Run, str], None]] = {
     "CMD": _cmd,

@@ -15,6 +15,7 @@ import msgspec
 from windlass.engine.errors import BadParameter
 
 _DIFF_ID = re.compile(r"sha256:[0-9a-f]{64}\Z")
+LAYERS_MAX = 125  # moby's limit; overlayfs below Linux 6.5 takes about as many in one mount
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm", "i686": "386"}
 
 
@@ -29,18 +30,30 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def make(diff_ids: list[str], run: dict[str, Any], *, comment: str, created_by: str) -> bytes:
+def platform_of(text: str) -> tuple[str, str]:
+    """Architecture and variant of `OS[/ARCH[/VARIANT]]`; the host's when it is empty. Raises BadParameter."""
+    os, _, rest = text.lower().partition("/")
+    architecture, _, variant = rest.partition("/")
+    if os not in ("", "linux"):
+        raise BadParameter(f'operating system "{os:.40}" is not supported', key="platform")
+    if not re.fullmatch("[a-z0-9_.-]*", architecture + variant, re.ASCII):
+        raise BadParameter(f'"{text:.100}" is an invalid platform', key="platform")
+    return ARCHITECTURES.get(architecture, architecture) or host_architecture(), variant
+
+
+def make(diff_ids: list[str], run: dict[str, Any], *, architecture: str, variant: str, comment: str) -> bytes:
     """The configuration of a new image, as the bytes that its id is the digest of."""
     created = now()
     return msgspec.json.encode(
         {
-            "architecture": host_architecture(),
+            "architecture": architecture,
+            **({"variant": variant} if variant else {}),
             "os": "linux",
             "created": created,
             "comment": comment,
             "config": run,
             "rootfs": {"type": "layers", "diff_ids": diff_ids},
-            "history": [{"created": created, "created_by": created_by, "comment": comment}],
+            "history": [{"created": created, "comment": comment}],
         }
     )
 
@@ -53,28 +66,33 @@ def check(config: Any) -> list[str]:
     diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(diff_ids, list) or not all(isinstance(d, str) and _DIFF_ID.match(d) for d in diff_ids):
         raise BadParameter("invalid image: its configuration lists no diff_ids, or malformed ones")
-    for key, kind in (("config", dict), ("history", list), ("os", str), ("architecture", str), ("created", str)):
+    if len(diff_ids) > LAYERS_MAX:
+        raise BadParameter(f"max depth exceeded: an image may have {LAYERS_MAX} layers, not {len(diff_ids)}")
+    texts = ("os", "architecture", "variant", "created", "author", "comment", "docker_version")
+    for key, kind in (("config", dict), ("history", list), *((key, str) for key in texts)):
         if config.get(key) is not None and not isinstance(config[key], kind):
             raise BadParameter(f"invalid image: {key} in its configuration is of the wrong type")
     if config.get("os") not in (None, "", "linux"):
         raise BadParameter(f"invalid image: it is for {config['os']}, not for linux")
-    _check_run(config.get("config") or {})
+    check_run(config.get("config") or {})
     return diff_ids
 
 
-def _check_run(run: dict[str, Any]) -> None:
+def check_run(run: dict[str, Any]) -> dict[str, Any]:
+    """Return `run`, what an image says about its containers. Raises BadParameter when a key is of another type."""
     lists, texts = ("Cmd", "Entrypoint", "Env", "OnBuild", "Shell"), ("User", "WorkingDir", "StopSignal")
     for key in lists:
         if run.get(key) is not None and not _is_list_of_text(run[key]):
             raise BadParameter(f"invalid image: {key} in its configuration is no list of strings")
     for key in texts:
-        if not isinstance(run.get(key) or "", str):
+        if run.get(key) is not None and (not isinstance(run[key], str) or "\0" in run[key]):
             raise BadParameter(f"invalid image: {key} in its configuration is no string")
     for key in ("Labels", "Volumes", "ExposedPorts"):
-        if not isinstance(run.get(key) or {}, dict):
+        if run.get(key) is not None and not isinstance(run[key], dict):
             raise BadParameter(f"invalid image: {key} in its configuration is no object")
     if not all(isinstance(value, str) for value in (run.get("Labels") or {}).values()):
         raise BadParameter("invalid image: a label in its configuration is no string")
+    return run
 
 
 def _is_list_of_text(value: Any) -> bool:

@@ -15,7 +15,7 @@ import io
 import lzma
 import zlib
 from collections.abc import AsyncIterator, Callable
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import trio
 
@@ -57,17 +57,19 @@ async def decompressed(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
 def _step(reader: Reader) -> bytes:
     try:
         return reader.read1(STEP)
-    except (EOFError, zlib.error, lzma.LZMAError, OSError, *_foreign_errors()) as exc:
+    except _damage() as exc:
         if isinstance(exc, OSError) and exc.errno is not None:
             raise  # the source's, not the format's
         raise CompressionError(f"invalid compressed stream: {exc}") from exc
 
 
-def _foreign_errors() -> tuple[type[Exception], ...]:
+def _damage() -> tuple[type[Exception], ...]:
+    """What the libraries raise. Two of them are imported where they are needed: they take memory."""
     import zstandard
     from zlib_ng import zlib_ng
 
-    return zlib_ng.error, zstandard.ZstdError
+    ours: Any = zlib_ng.error  # its stub has an instance
+    return EOFError, OSError, zlib.error, lzma.LZMAError, zstandard.ZstdError, ours
 
 
 class _Source(io.RawIOBase):
@@ -95,20 +97,10 @@ class _Source(io.RawIOBase):
         return await anext(self._chunks, None)
 
 
-class Decompressor(Protocol):
-    """bz2's and lzma's."""
-
-    eof: bool
-    needs_input: bool
-    unused_data: bytes
-
-    def decompress(self, data: bytes, max_length: int = -1, /) -> bytes: ...
-
-
 class _Members:
     """Reads one member after the other; zeros between and after them are padding."""
 
-    def __init__(self, source: _Source, make: Callable[[], Decompressor]) -> None:
+    def __init__(self, source: _Source, make: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]) -> None:
         self._source = source
         self._make = make
         self._current = make()
@@ -141,15 +133,15 @@ class _Members:
 def _gzip(source: _Source) -> Reader:
     from zlib_ng import gzip_ng
 
-    reader: Reader = gzip_ng.GzipNGFile(fileobj=source, mode="rb")
-    return reader
+    make: Any = gzip_ng.GzipNGFile  # has no types
+    return cast(Reader, make(fileobj=source, mode="rb"))
 
 
 def _zstd(source: _Source) -> Reader:
     import zstandard
 
     decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW)
-    return decompressor.stream_reader(source, read_size=64 << 10, read_across_frames=True)
+    return decompressor.stream_reader(cast(Any, source), read_size=64 << 10, read_across_frames=True)
 
 
 def _bzip2(source: _Source) -> Reader:

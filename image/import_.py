@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +17,28 @@ from windlass.lib import reference
 from windlass.lib.reference import InvalidReference, Reference
 
 from . import changes, config
-from .archive import Archive, BadArchive, parse_member
+from .archive import Archive, BadArchive, blob_name, parse_member
 from .decompress import CompressionError, decompressed
 from .events import tell
 from .store import Layer, Store, chain_ids
 
 CHUNK = 256 << 10
+MANIFESTS_MAX = 1000
+
+Found = tuple[bytes, list[str], list[Reference]]  # configuration, members that are layers, names
 
 
 async def import_(store: Store, job: Job[Import]) -> str:
     """Make an image of one layer from a tar."""
     params = job.params
     name = _name(params.repo, params.tag)
-    run = changes.apply({}, params.changes)
-    if params.fromSrc == "-":
-        chunks, comment = _stdin(job), params.message
-    else:
-        chunks, comment = _fetch(params.fromSrc, job), params.message or f"Imported from {params.fromSrc}"
-    async with store.using:
+    run = config.check_run(changes.apply({}, params.changes))
+    architecture, variant = config.platform_of(params.platform)
+    chunks = _stdin(job) if params.fromSrc == "-" else _fetch(params.fromSrc, job)
+    comment = params.message or f"Imported from {params.fromSrc}"
+    async with store.work():
         chain, applied = await _apply(store, None, None, chunks)
-        raw = config.make([applied.diff_id], run, comment=comment, created_by="")
+        raw = config.make([applied.diff_id], run, architecture=architecture, variant=variant, comment=comment)
         id = await store.add(raw, [Layer(chain, applied.size)], [name] if name else [])
     await tell(job, "import", id, name.familiar if name else "")
     return id
@@ -50,54 +52,58 @@ async def load(store: Store, data_root: Path, job: Job[Load]) -> list[str]:
     except CompressionError as exc:
         raise BadArchive(f"invalid archive: {exc}") from None
     try:
-        names = []
-        for raw, layers, tags in _images(archive):
-            names.extend(await _load_one(store, archive, raw, layers, tags, job))
-        return names
+        async with store.work():
+            return await _load_all(store, archive, job)
     finally:
         archive.close()
 
 
-async def _load_one(
-    store: Store, archive: Archive, raw: bytes, layers: list[str], tags: list[Reference], job: Job[Load]
-) -> list[str]:
-    """Keep one image; return its names, or its id where it has none."""
+async def _load_all(store: Store, archive: Archive, job: Job[Load]) -> list[str]:
+    """Apply the layers of all images, and put them on record when all are there: the whole archive or nothing."""
+    found = await trio.to_thread.run_sync(_images, archive)
+    applied = [(raw, await _apply_all(store, archive, raw, layers), tags) for raw, layers, tags in found]
+    told: list[str] = []
+    for raw, kept, tags in applied:
+        id = await store.add(raw, kept, tags)
+        names = [name.familiar for name in tags]
+        for name in names:
+            job.emit(Output(f"Loaded image: {name}\n"))
+        if not tags:
+            job.emit(Output(f"Loaded image ID: {id}\n"))
+        await tell(job, "load", id)
+        told += names or [id]
+    return told
+
+
+async def _apply_all(store: Store, archive: Archive, raw: bytes, layers: list[str]) -> list[Layer]:
+    """Apply an image's layers, lowest first, each checked against the configuration."""
     diff_ids = config.check(parse_member(raw, "an image's configuration"))
     if len(diff_ids) != len(layers):
         raise BadArchive(f"invalid archive: {len(layers)} layers, but {len(diff_ids)} diff_ids in the configuration")
     kept: list[Layer] = []
-    async with store.using:
-        try:
-            for member, chain in zip(layers, chain_ids(diff_ids), strict=True):
-                parent = kept[-1].chain if kept else None
-                _, applied = await _apply(store, chain, parent, archive.stream(member))
-                kept.append(Layer(chain, applied.size))
-            id = await store.add(raw, kept, tags)
-        except BaseException:
-            with trio.CancelScope(shield=True):
-                await store.drop_unused([layer.chain for layer in kept])
-            raise
-    for name in tags:
-        job.emit(Output(f"Loaded image: {name.familiar}\n"))
-    if not tags:
-        job.emit(Output(f"Loaded image ID: {id}\n"))
-    await tell(job, "load", id, tags[0].familiar if tags else "")
-    return [name.familiar for name in tags] or [id]
+    for member, chain in zip(layers, chain_ids(diff_ids), strict=True):
+        parent = kept[-1].chain if kept else None
+        _, applied = await _apply(store, chain, parent, archive.stream(member))
+        kept.append(Layer(chain, applied.size))
+    return kept
 
 
 # -- what an archive says ----------------------------------------------------------------------------------------
 
 
-def _images(archive: Archive) -> list[tuple[bytes, list[str], list[Reference]]]:
+def _images(archive: Archive) -> list[Found]:
     """Each image of the archive: its configuration, the members that are its layers, and its names."""
     if archive.has("manifest.json"):
         return [_docker(archive, item) for item in _list(archive.json("manifest.json"), "manifest.json")]
     if archive.has("index.json"):
-        return list(_oci(archive, archive.json("index.json"), [], 0))
+        found = list(_oci(archive, archive.json("index.json"), [], Budget()))
+        if not found:
+            raise BadArchive(f"invalid archive: no image for linux/{config.host_architecture()}")
+        return found
     raise BadArchive("invalid archive: it has neither manifest.json nor index.json")
 
 
-def _docker(archive: Archive, item: Any) -> tuple[bytes, list[str], list[Reference]]:
+def _docker(archive: Archive, item: Any) -> Found:
     if not isinstance(item, dict) or not isinstance(item.get("Config"), str):
         raise BadArchive("invalid archive: an entry of manifest.json is malformed")
     layers = _list(item.get("Layers") or [], "Layers")
@@ -107,26 +113,33 @@ def _docker(archive: Archive, item: Any) -> tuple[bytes, list[str], list[Referen
     return archive.read(item["Config"]), layers, [_parse(tag) for tag in tags]
 
 
-def _oci(
-    archive: Archive, index: Any, names: list[Reference], depth: int
-) -> list[tuple[bytes, list[str], list[Reference]]]:
+class Budget:
+    """How many manifests an archive may have: small indexes that name one another add up to a great many."""
+
+    def __init__(self) -> None:
+        self._left = MANIFESTS_MAX
+
+    def spend(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise BadArchive(f"invalid archive: more than {MANIFESTS_MAX} manifests")
+
+
+def _oci(archive: Archive, index: Any, names: list[Reference], budget: Budget) -> Iterator[Found]:
     """The images of an OCI index: those for this host out of one for many, and of each name."""
-    found: list[tuple[bytes, list[str], list[Reference]]] = []
-    if depth > 4 or not isinstance(index, dict):
-        raise BadArchive("invalid archive: an OCI index is malformed, or nested too deep")
+    if not isinstance(index, dict):
+        raise BadArchive("invalid archive: an OCI index is malformed")
     for item in _list(index.get("manifests"), "manifests"):
-        document = archive.json(_blob(item))
+        budget.spend()
+        document = parse_member(archive.blob(item), "a manifest")
         tags = _oci_names(item) or names
         if not isinstance(document, dict) or ("manifests" in document) == ("layers" in document):
             raise BadArchive("invalid archive: a manifest is malformed, or both an index and a manifest")
         if "manifests" in document:
-            found += _oci(archive, document, tags, depth + 1)
+            yield from _oci(archive, document, tags, budget)
         elif _is_for_here(item):
-            layers = [_blob(layer) for layer in _list(document["layers"], "layers")]
-            found.append((archive.read(_blob(document.get("config"))), layers, tags))
-    if not found:
-        raise BadArchive(f"invalid archive: no image for linux/{config.host_architecture()}")
-    return found
+            layers = [blob_name(layer) for layer in _list(document["layers"], "layers")]
+            yield archive.blob(document.get("config")), layers, tags
 
 
 def _oci_names(item: dict[str, Any]) -> list[Reference]:
@@ -142,13 +155,6 @@ def _is_for_here(item: dict[str, Any]) -> bool:
     if not isinstance(wanted, dict):
         return True
     return (wanted.get("os"), wanted.get("architecture")) == ("linux", config.host_architecture())
-
-
-def _blob(item: Any) -> str:
-    digest = item.get("digest") if isinstance(item, dict) else None
-    if not isinstance(digest, str) or not reference.is_digest(digest):
-        raise BadArchive(f"invalid archive: malformed digest {digest!r:.100}")
-    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
 
 
 def _list(value: Any, what: str) -> list[Any]:

@@ -32,3 +32,4 @@ def install(engine: Engine, *, database: Database, graph: Driver, data_root: Pat
     for name, handler in handlers.items():
         engine.register(name, partial(handler, store))
     engine.register("load", partial(import_.load, store, data_root))
+    engine.around("delete", partial(tag.after_delete, store))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -21,7 +22,7 @@ from windlass.jobs.images import (
     ImageSummary,
     RootFS,
 )
-from windlass.lib import reference
+from windlass.lib import reference, timestamp
 from windlass.lib.reference import InvalidReference
 
 from .config import host_architecture
@@ -32,10 +33,8 @@ Keep = Callable[[Image], bool]
 
 def created(image: Image) -> int:
     """Seconds since the epoch; 0 when the configuration does not say, or nonsense."""
-    text = image.config.get("created")
     try:
-        whole, _, _ = str(text).rstrip("Z").partition(".")
-        return int(datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp())
+        return timestamp.parse(str(image.config.get("created"))) // timestamp.SECOND
     except (ValueError, OverflowError):
         return 0
 
@@ -83,7 +82,24 @@ async def _keep(store: Store, name: str, values: list[str]) -> Keep:
         if name == "before":
             return lambda image: all(created(image) < time for time in times)
         return lambda image: all(created(image) > time for time in times)
+    if name == "until":
+        if len(values) != 1:
+            raise BadParameter("more than one until filter specified", key="filters")
+        until = _until(values[0])
+        return lambda image: created(image) < until
     raise BadParameter(f"invalid filter '{name}'", key="filters")
+
+
+def _until(value: str) -> float:
+    """Seconds since the epoch: a point in time, or how long ago (`1h30m`). Raises BadParameter."""
+    ago = re.fullmatch(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s)?", value, re.ASCII)
+    if value and ago:
+        hours, minutes, seconds = (int(part or 0) for part in ago.groups())
+        return time.time() - hours * 3600 - minutes * 60 - seconds
+    try:
+        return timestamp.parse(value) / timestamp.SECOND
+    except ValueError as exc:
+        raise BadParameter(f"invalid filter 'until={value:.100}': {exc}", key="filters") from None
 
 
 def _boolean(values: list[str]) -> bool:

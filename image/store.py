@@ -3,6 +3,12 @@
 An image's id is the digest of its configuration, byte for byte. Layers belong to the graph driver; an image's row
 names the topmost one, and each layer of the chain is in `image_layers`, so that a layer nobody needs can be told.
 A row is written when all its layers are there, so an image that is listed always runs.
+
+An image that is deleted under a stopped container leaves a *tombstone*: a row that nobody finds, and that keeps the
+layers until no container has the image's id any more.
+
+Layers are taken away by nobody but `collect`, and never while somebody is at `work`: what an import has just applied
+belongs to no image yet. A crash leaves layers without an image, and the next `collect` takes them away.
 """
 
 from __future__ import annotations
@@ -10,6 +16,8 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +47,10 @@ MIGRATIONS = [
         PRIMARY KEY (repository, tag)
     ) WITHOUT ROWID;
     CREATE INDEX tags_by_image ON tags (image);
+    """,
+    """
+    ALTER TABLE images ADD COLUMN is_tombstone INTEGER NOT NULL DEFAULT 0;
+    CREATE VIEW live_images AS SELECT * FROM images WHERE NOT is_tombstone;
     """,
 ]
 
@@ -73,16 +85,16 @@ class Image:
 
 
 class Store:
-    """Images in the durable database, on one graph driver's layers.
-
-    `using` is held while layers are taken away, and while an image is made of layers that are there.
-    """
+    """Images in the durable database, on one graph driver's layers. `tombstones` are ids of deleted images."""
 
     def __init__(self, database: Database, graph: Driver) -> None:
         self.graph = graph
-        self.using = trio.Lock()
         self._database = database
+        self._workers = 0
+        self._collecting = trio.Lock()
         database.migrate("image", MIGRATIONS)
+        rows = database.read_now(lambda db: db.execute("SELECT id FROM images WHERE is_tombstone").fetchall())
+        self.tombstones = {id for (id,) in rows}
 
     async def add(self, config: bytes, layers: list[Layer], names: list[Reference]) -> str:
         """Put an image on record with its names, which move if another has them; return its id."""
@@ -92,12 +104,17 @@ class Store:
         def insert(db: sqlite3.Connection) -> None:
             chain = layers[-1].chain if layers else ""
             row = (id, config, chain, size, time.time_ns())
-            db.execute("INSERT INTO images VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
+            db.execute(
+                "INSERT INTO images (id, config, chain, size, stored_ns) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET is_tombstone = 0",
+                row,
+            )
             rows = [(id, at, layer.chain, layer.size) for at, layer in enumerate(layers)]
             db.executemany("INSERT INTO image_layers VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
             _set_tags(db, id, names)
 
         await self._database.write(insert)
+        self.tombstones.discard(id)
         return id
 
     async def set_tag(self, id: str, name: Reference) -> None:
@@ -107,32 +124,63 @@ class Store:
         where = (name.repository, name.tag)
         await self._database.write(lambda db: db.execute("DELETE FROM tags WHERE repository = ? AND tag = ?", where))
 
-    async def remove(self, id: str) -> list[str]:
-        """Take an image off the record, and its layers that no other image stands on; return those, topmost first."""
-        async with self.using:
+    async def remove(self, id: str, *, bury: bool) -> list[str]:
+        """Take an image off the record; return the layers that no other image stands on, topmost first.
 
-            def delete(db: sqlite3.Connection) -> list[str]:
-                query = """SELECT layer FROM image_layers AS mine WHERE image = ? AND NOT EXISTS (
-                    SELECT 1 FROM image_layers WHERE layer = mine.layer AND image != mine.image
-                ) ORDER BY position DESC"""
-                orphans = [layer for (layer,) in db.execute(query, (id,))]
-                db.execute("DELETE FROM images WHERE id = ?", (id,))
-                return orphans
+        With `bury` it becomes a tombstone and none of its layers goes.
+        """
 
-            orphans = await self._database.write(delete)
-            for layer in orphans:
-                await self.graph.remove(layer)
+        def delete(db: sqlite3.Connection) -> list[str]:
+            if bury:
+                db.execute("UPDATE images SET is_tombstone = 1 WHERE id = ?", (id,))
+                db.execute("DELETE FROM tags WHERE image = ?", (id,))
+                return []
+            query = """SELECT layer FROM image_layers AS mine WHERE image = ? AND NOT EXISTS (
+                SELECT 1 FROM image_layers WHERE layer = mine.layer AND image != mine.image
+            ) ORDER BY position DESC"""
+            orphans = [layer for (layer,) in db.execute(query, (id,))]
+            db.execute("DELETE FROM images WHERE id = ?", (id,))
             return orphans
 
-    async def drop_unused(self, layers: list[str]) -> None:
-        """Take away those of `layers`, lowest first, that no image stands on. `using` is held by the caller."""
-        query = "SELECT 1 FROM image_layers WHERE layer = ?"
-        for layer in reversed(layers):
-            if not await self._database.read(lambda db, layer=layer: db.execute(query, (layer,)).fetchone()):  # type: ignore[misc]
+        orphans = await self._database.write(delete)
+        if bury:
+            self.tombstones.add(id)
+        await self.collect()
+        return orphans
+
+    async def forget(self, ids: set[str]) -> None:
+        """Take those tombstones away, and the layers that they kept."""
+        rows = [(id,) for id in ids]
+        query = "DELETE FROM images WHERE id = ? AND is_tombstone"
+        await self._database.write(lambda db: db.executemany(query, rows))
+        self.tombstones -= ids
+        await self.collect()
+
+    @asynccontextmanager
+    async def work(self) -> AsyncIterator[None]:
+        """While inside, no layer is taken away; at the end, what a failure has left is."""
+        async with self._collecting:
+            self._workers += 1
+        try:
+            yield
+        finally:
+            self._workers -= 1
+            with trio.CancelScope(shield=True):
+                await self.collect()
+
+    async def collect(self) -> None:
+        """Take the layers away that no image stands on, unless somebody is at work: who ends last does it then."""
+        async with self._collecting:
+            if self._workers:
+                return
+            rows = await self._database.read(lambda db: db.execute("SELECT layer FROM image_layers").fetchall())
+            for layer in await self.graph.layers() - {layer for (layer,) in rows}:
                 await self.graph.remove(layer)
 
     async def all(self) -> list[Image]:
-        return await self._database.read(lambda db: [_image(db, row) for row in db.execute("SELECT * FROM images")])
+        return await self._database.read(
+            lambda db: [_image(db, row) for row in db.execute("SELECT * FROM live_images")]
+        )
 
     async def find(self, name: str) -> Image:
         """The image with the reference, id or unique id prefix `name`. Raises NotFound, BadParameter."""
@@ -150,7 +198,7 @@ class Store:
 
 
 def _set_tags(db: sqlite3.Connection, id: str, names: list[Reference]) -> None:
-    if db.execute("SELECT 1 FROM images WHERE id = ?", (id,)).fetchone() is None:
+    if db.execute("SELECT 1 FROM live_images WHERE id = ?", (id,)).fetchone() is None:
         raise NotFound(f"No such image: {id}")
     rows = [(name.repository, name.tag, id) for name in names]
     db.executemany("INSERT OR REPLACE INTO tags VALUES (?, ?, ?)", rows)
@@ -172,7 +220,7 @@ def _find(db: sqlite3.Connection, name: str) -> sqlite3.Row:
     digits = name.removeprefix("sha256:")
     is_hex = bool(digits) and all(c in "0123456789abcdef" for c in digits)
     if is_hex and len(digits) == 64:
-        row = db.execute("SELECT * FROM images WHERE id = ?", (f"sha256:{digits}",)).fetchone()
+        row = db.execute("SELECT * FROM live_images WHERE id = ?", (f"sha256:{digits}",)).fetchone()
         return _found(row, name)
     try:
         parsed = reference.parse(name).tagged()
@@ -180,17 +228,17 @@ def _find(db: sqlite3.Connection, name: str) -> sqlite3.Row:
         if not is_hex:
             raise BadParameter(str(exc), key="name") from None
         return _by_prefix(db, digits, name, name)
-    query = "SELECT images.* FROM tags JOIN images ON images.id = tags.image WHERE repository = ? AND tag = ?"
+    query = "SELECT * FROM live_images WHERE id = (SELECT image FROM tags WHERE repository = ? AND tag = ?)"
     row = db.execute(query, (parsed.repository, parsed.tag)).fetchone()
     if row is None and is_hex:
         return _by_prefix(db, digits, name, parsed.familiar)
     if row is None and parsed.digest:
-        row = db.execute("SELECT * FROM images WHERE id = ?", (parsed.digest,)).fetchone()
+        row = db.execute("SELECT * FROM live_images WHERE id = ?", (parsed.digest,)).fetchone()
     return _found(row, parsed.familiar)
 
 
 def _by_prefix(db: sqlite3.Connection, digits: str, name: str, shown: str) -> sqlite3.Row:
-    rows = db.execute("SELECT * FROM images WHERE id >= ? AND id < ? LIMIT 2", _range(digits)).fetchall()
+    rows = db.execute("SELECT * FROM live_images WHERE id >= ? AND id < ? LIMIT 2", _range(digits)).fetchall()
     if len(rows) > 1:
         raise NotFound(f"No such image: {name}: the id prefix is ambiguous")
     return _found(rows[0] if rows else None, shown)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from windlass.engine import Job
+from windlass.engine import Handler, Job
 from windlass.engine.errors import BadParameter, Conflict, NoSuchJob
 from windlass.jobs.container_views import Summary
 from windlass.jobs.containers import Containers
@@ -30,59 +30,91 @@ async def tag(store: Store, job: Job[Tag]) -> None:
 
 
 async def image_delete(store: Store, job: Job[ImageDelete]) -> list[Deleted]:
-    """Take a name of an image away, and the image with its last name."""
+    """Take a name of an image away, and the image with its last name (moby: daemon/images/image_delete.go)."""
     params = job.params
     image = await store.find(params.name)
     name = await store.find_tag(params.name)
-    if name is not None and len(image.tags) > 1:
-        await store.drop_tag(name)
-        await tell(job, "untag", image.id)
-        return [Deleted(Untagged=name.familiar)]
-    short = _short(image.id)
-    if name is None and len(image.tags) > 1 and not params.force:
-        what = f"unable to delete {short} (must be forced) - image is referenced in multiple repositories"
-        raise Conflict(f"conflict: {what}")
     users = await _users(job, image)
-    if name is not None and users and not params.force:
+    if name is None:
+        _check_conflict(image, users, params.force)
+        gone = image.tags
+    else:
+        _check_last_name(image, users, params)
+        gone = (name.familiar,)
+        await store.drop_tag(name)
+    for _ in gone:
+        await tell(job, "untag", image.id)
+    records = [Deleted(Untagged=each) for each in gone]
+    if name is not None and (len(image.tags) > 1 or any(map(_is_running, users))):
+        return records
+    layers = await store.remove(image.id, bury=bool(users) or _is_creating(job))
+    await tell(job, "delete", image.id)
+    await forget_unused(store, job)
+    return [*records, Deleted(Deleted=image.id), *(Deleted(Deleted=f"sha256:{layer}") for layer in layers)]
+
+
+def _check_last_name(image: Image, users: list[Summary], params: ImageDelete) -> None:
+    """Raise Conflict when an image that containers use would lose its only name."""
+    if len(image.tags) == 1 and users and not params.force:
         raise Conflict(
             f'conflict: unable to remove repository reference "{params.name}" (must force) - container'
-            f" {users[0].Id[:12]} is using its referenced image {short}"
+            f" {users[0].Id[:12]} is using its referenced image {_short(image.id)}"
         )
-    if name is None:
-        _check_users(users, short, params.force)
-    gone = [Deleted(Untagged=tag) for tag in image.tags]
-    if users:  # forced: the names go, what the containers stand on stays
-        for each in image.tags:
-            await store.drop_tag(parsed(each))
-            await tell(job, "untag", image.id)
-        return gone
-    layers = await store.remove(image.id)
-    for _ in image.tags:
-        await tell(job, "untag", image.id)
-    await tell(job, "delete", image.id)
-    return [*gone, Deleted(Deleted=image.id), *(Deleted(Deleted=f"sha256:{layer}") for layer in layers)]
 
 
-def _check_users(users: list[Summary], short: str, force: bool) -> None:
-    """Raise Conflict, in Docker's words, when a container stands in the way of an image that was named by id."""
+def _check_conflict(image: Image, users: list[Summary], force: bool) -> None:
+    """Raise Conflict, in Docker's words, when something stands in the way of an image that was named by id."""
+    soft: list[str] = ["image is referenced in multiple repositories"] if len(image.tags) > 1 else []
     for container in users:
-        if container.State in ("running", "paused", "restarting"):
-            how, state = "cannot be forced", "running"
-        elif not force:
-            how, state = "must be forced", "stopped"
-        else:
-            continue
-        raise Conflict(
-            f"conflict: unable to delete {short} ({how}) - image is being used by {state} container {container.Id[:12]}"
-        )
+        if _is_running(container):
+            raise _conflict(image, "cannot be forced", f"image is being used by running container {container.Id[:12]}")
+        soft.append(f"image is being used by stopped container {container.Id[:12]}")
+    if soft and not force:
+        raise _conflict(image, "must be forced", soft[0])
+
+
+def _conflict(image: Image, how: str, why: str) -> Conflict:
+    return Conflict(f"conflict: unable to delete {_short(image.id)} ({how}) - {why}")
+
+
+def _is_running(container: Summary) -> bool:
+    return container.State in ("running", "paused", "restarting")
+
+
+def _is_creating(job: Job[Any]) -> bool:
+    """True while a container is being made, perhaps of this image: nobody sees it yet."""
+    return any(each.name == "create" for each in job.engine.running.values())
+
+
+# -- tombstones --------------------------------------------------------------------------------------------------
+
+
+async def after_delete(store: Store, job: Job[Any], call: Handler) -> Any:
+    """Wrap `delete`: with a container go the layers of an image that was deleted under it."""
+    result = await call(job)
+    if store.tombstones:
+        await forget_unused(store, job)
+    return result
+
+
+async def forget_unused(store: Store, job: Job[Any]) -> None:
+    """Forget the tombstones that no container stands on, unless one is being made."""
+    waiting = set(store.tombstones)
+    if waiting and not _is_creating(job):
+        used = {container.ImageID for container in await _containers(job)}
+        if waiting - used:
+            await store.forget(waiting - used)
 
 
 async def _users(job: Job[Any], image: Image) -> list[Summary]:
+    return [container for container in await _containers(job) if container.ImageID == image.id]
+
+
+async def _containers(job: Job[Any]) -> list[Summary]:
     try:
-        containers = await job.engine.call(Containers(all=True))
+        return await job.engine.call(Containers(all=True))
     except NoSuchJob:  # an engine of images alone
         return []
-    return [container for container in containers if container.ImageID == image.id]
 
 
 def _short(id: str) -> str:

@@ -48,7 +48,9 @@ class Reference:
         if self.domain != DEFAULT_DOMAIN:
             return self.repository
         rest = self.path.removeprefix(OFFICIAL)
-        return self.path if "/" in rest else rest
+        short = self.path if "/" in rest else rest
+        # `docker.io/a.b/c` stays as it is: `a.b/c` would be another registry's
+        return short if _split_domain(short)[0] == DEFAULT_DOMAIN else self.repository
 
     @property
     def familiar(self) -> str:

@@ -1,0 +1,29 @@
+"""An engine with images and nothing else, on folders of its own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.image.support import Images
+from tests.support.shim import SHIM
+from windlass import events, image
+from windlass.engine import Engine
+from windlass.graphdriver.overlay2 import Overlay2
+from windlass.lib.database import Database
+
+
+@pytest.fixture
+async def images(tmp_path: Path) -> AsyncIterator[Images]:
+    database = Database(tmp_path / "windlass.db", "OFF")
+    engine = Engine()
+    graph = Overlay2(tmp_path / "overlay2", SHIM)
+    events.install(engine)
+    image.install(engine, database=database, graph=graph, data_root=tmp_path)
+    try:
+        yield Images(engine, graph, tmp_path)
+    finally:
+        await graph.sweep()
+        database.close()
