@@ -36,7 +36,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     api_cors_header: str = ""
     data_root: str = "/var/lib/windlass"
     exec_root: str = "/run/windlass"
-    pidfile: str = ""  # empty: windlass.pid on the exec root
+    pidfile: str = ""  # empty: none; the lock on the exec root has the pid as well
     storage_driver: str = ""  # empty: the best that works here
     exec_driver: str = "native"
     debug: bool = False
