@@ -269,6 +269,10 @@ class Driver(Protocol):
         """Path of the program whose mode `logs` reads what LogConfig kept; see `native/c/logs.c`."""
         ...
 
+    def init_program(self) -> str:
+        """Path of the program that is bound into containers of `--init`, to be run as `init -- PROGRAM …`."""
+        ...
+
     def warnings(self) -> list[str]:
         """What this host cannot give, one sentence each, for `info`."""
         ...

@@ -72,6 +72,7 @@ class NativeDriver:
         for folder in (self._containers, self._place):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._nursery = nursery
+        self._program = binary
         self._shims: dict[str, Shim] = {}
         self._hierarchies = Hierarchies.of_host()
         # Two daemons on one host must not take each other's containers for leftovers.
@@ -140,6 +141,9 @@ class NativeDriver:
 
     def log_reader(self) -> str:
         return f"/proc/self/fd/{self._binary}"
+
+    def init_program(self) -> str:
+        return str(self._program)
 
     def warnings(self) -> list[str]:
         there = self._hierarchies.controllers

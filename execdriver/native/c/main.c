@@ -6,6 +6,7 @@
 #include "modes.h"
 
 /* Modes whose file is not linked in are not there: the fuzz builds leave some out. */
+#pragma weak init_main
 #pragma weak logs_main
 #pragma weak unpack_main
 
@@ -21,6 +22,7 @@ static const struct {
     int (*main)(int argc, char **argv);
 } modes[] = {
     {"run", run_main},
+    {"init", init_main},
     {"logs", logs_main},
     {"unpack", unpack_main},
     {"version", version_main},
@@ -31,6 +33,6 @@ int main(int argc, char **argv)
     for (size_t i = 0; argc > 1 && i < sizeof modes / sizeof *modes; i++)
         if (modes[i].main && !strcmp(argv[1], modes[i].name))
             return modes[i].main(argc - 1, argv + 1);
-    fputs("usage: windlass-shim run|logs|unpack|version ...\n", stderr);
+    fputs("usage: windlass-shim run|init|logs|unpack|version ...\n", stderr);
     return 64;
 }
