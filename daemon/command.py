@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 from windlass.engine.errors import BadParameter
-from windlass.execdriver.driver import Command, Device, Program
+from windlass.execdriver.driver import Command, Device, Mount, Program
 from windlass.jobs.container_config import DeviceMapping
 from windlass.lib.rootfs import RootFS
 
@@ -21,11 +21,14 @@ from .mounts import driver_mounts
 from .security import parse_security
 from .users import find_account
 
+INIT = "/sbin/docker-init"  # where Docker puts its own
 
-def build_command(container: Container, rootfs: RootFS, folder: Path, log_path: Path) -> Command:
+
+def build_command(container: Container, rootfs: RootFS, folder: Path, log_path: Path, init: str) -> Command:
     """Build the command of a container's next start, and write its files in /etc. Blocks: call it in a thread.
 
-    Raises BadParameter for a user or a device that is not there, OSError.
+    `init` is the program of the host that containers of `--init` get. Raises BadParameter for a user or a device that
+    is not there, OSError.
     """
     config, host = container.config, container.host
     security = parse_security(host)
@@ -33,6 +36,8 @@ def build_command(container: Container, rootfs: RootFS, folder: Path, log_path: 
     mounts = driver_mounts(host)
     taken = {mount.target for mount in mounts}
     files = etc.write(folder, config.Hostname, config.Domainname, host)
+    if host.Init:
+        files.append(Mount(INIT, source=init, readonly=True))
     return Command(
         id=container.id,
         program=build_program(container, rootfs),
@@ -66,7 +71,7 @@ def build_program(container: Container, rootfs: RootFS) -> Program:
     account = find_account(rootfs, config.User, host.GroupAdd or ())
     rows, columns = host.ConsoleSize
     return Program(
-        args=command_line(config),
+        args=(INIT, "init", "--", *command_line(config)) if host.Init else command_line(config),
         env=environment(config, config.Hostname, config.Tty, account.home),
         cwd=working_directory(config),
         user=account.user,

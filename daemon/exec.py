@@ -30,6 +30,7 @@ from .limits import rlimits
 from .security import parse_security
 from .users import find_account
 
+NEVER_BEGUN = 126  # exit code of an exec whose start was given up
 CATCH_UP = 0.5  # seconds from the end of a process's output to its own; who waits longer runs on without output
 EXEC_FAILED = "OCI runtime exec failed: exec failed: unable to start container process: {}: unknown"
 
@@ -48,11 +49,13 @@ class Exec:
     stream_ended: bool = False
     code: int | None = None
     executing: Executing | None = None
+    begun: trio.Event = field(default_factory=trio.Event)  # or it could not be
     ended: trio.Event = field(default_factory=trio.Event)
 
     @property
     def is_running(self) -> bool:
-        return self.executing is not None and self.code is None
+        """True from the start's request on, as Docker counts."""
+        return self.has_started and self.code is None
 
     @property
     def text(self) -> str:
@@ -89,13 +92,13 @@ async def exec_start(daemon: Daemon, job: Job[ExecStart]) -> None:
     exec.has_started = True
     try:
         program = await _program(daemon, exec, params.ConsoleSize or exec.params.ConsoleSize or (0, 0))
-    except BaseException:
-        _end(daemon, exec, 126)
-        raise
-    if params.Detach:
-        await _start_detached(daemon, exec, running, program)
-    else:
-        await _start_attached(daemon, exec, running, program, job)
+        if params.Detach:
+            await _start_detached(daemon, exec, running, program)
+        else:
+            await _start_attached(daemon, exec, running, program, job)
+    finally:
+        if not exec.begun.is_set():  # refused, or the client has gone before
+            _end(daemon, exec, NEVER_BEGUN)
 
 
 async def exec_inspect(daemon: Daemon, job: Job[ExecInspect]) -> ExecInfo:
@@ -140,6 +143,8 @@ async def _catch_up(exec: Exec) -> None:
 async def exec_resize(daemon: Daemon, job: Job[ExecResize]) -> None:
     """Give an exec's terminal another size."""
     exec = _get(daemon, job.params.name)
+    if exec.is_running:
+        await exec.begun.wait()  # clients send the size as soon as the stream is open
     if exec.executing is None or exec.code is not None:
         raise Conflict(f"exec {exec.id} is not running")
     try:
@@ -199,6 +204,7 @@ async def _run(exec: Exec, running: Running, program: Program, session: Session 
 
 async def _begun(daemon: Daemon, exec: Exec) -> None:
     assert exec.executing is not None
+    exec.begun.set()
     daemon.nursery.start_soon(_watch, daemon, exec, exec.executing)
     await daemon.tell(exec.container, f"exec_start: {exec.text}", execID=exec.id)
 
@@ -212,6 +218,7 @@ async def _watch(daemon: Daemon, exec: Exec, executing: Executing) -> None:
 
 def _end(daemon: Daemon, exec: Exec, code: int) -> None:
     exec.code = code
+    exec.begun.set()
     exec.ended.set()
 
 

@@ -29,7 +29,6 @@ REFUSED: dict[str, str] = {
     "StorageOpt": "storage options for one container",
     "DeviceRequests": "device requests (GPUs, CDI)",
     "DeviceCgroupRules": "device cgroup rules",
-    "Init": "an init inside the container (--init)",
     "Cgroup": "another container's cgroup",
 }
 

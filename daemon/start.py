@@ -61,7 +61,8 @@ async def start_locked(daemon: Daemon, container: Container) -> None:
 async def _run(daemon: Daemon, container: Container) -> None:
     rootfs = await daemon.graph.rootfs(container.id)
     folder, log_path = daemon.folder(container.id), daemon.log_path(container.id)
-    command = await trio.to_thread.run_sync(build_command, container, rootfs, folder, log_path)
+    init = daemon.driver.init_program()
+    command = await trio.to_thread.run_sync(build_command, container, rootfs, folder, log_path, init)
     started_ns = time.time_ns()
     await daemon.store.intend_run(container.id, started_ns)
     clients = list(container.clients)

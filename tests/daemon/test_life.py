@@ -312,7 +312,6 @@ async def test_create_with_no_network_warns_of_nothing(yard: Yard) -> None:
         ({"CapAdd": ["NOPE"]}, BadParameter, 'unknown capability: "CAP_NOPE"'),
         ({"SecurityOpt": ["what"]}, BadParameter, "invalid --security-opt"),
         ({"SecurityOpt": ["seccomp={"]}, BadParameter, "seccomp profile"),
-        ({"Init": True}, Unsupported, "--init"),
         ({"OomScoreAdj": 5000}, BadParameter, "oom score adj"),
     ],
 )
@@ -366,3 +365,25 @@ async def test_limits_reach_the_cgroup(yard: Yard) -> None:
     group = next(line.split(":")[2] for line in lines if "pids" in line.split(":")[1] or line.startswith("0::"))
     found = [Path(f"/sys/fs/cgroup/{name}{group}/pids.max") for name in ("pids", "")]
     assert next(path for path in found if path.exists()).read_text().strip() == "50"
+
+
+INIT = HostConfig(NetworkMode="none", Init=True)
+
+
+async def test_init_runs_before_the_program_and_reaps_orphans(yard: Yard) -> None:
+    script = "cat /proc/1/comm; (sleep 0.05 &) ; sleep 0.3; grep -l 'State:.Z' /proc/[0-9]*/status; exit 7"
+    id = await yard.run("sh", "-c", script, host=INIT)
+    assert (await yard.call(Wait(name=id))).StatusCode == 7
+    assert await yard.outputs(id) == ("docker-init\n", "")
+    info = await yard.job("container_inspect", id)
+    assert (info.Path, info.HostConfig.Init) == ("sh", True)
+
+
+async def test_init_passes_signals_on_and_says_what_is_missing(yard: Yard) -> None:
+    id = await yard.run(*POLITE, host=INIT)
+    await until_ready(yard, id)
+    await yard.call(Stop(name=id, t=10))
+    assert (await yard.job("container_inspect", id)).State.ExitCode == 5
+    id = await yard.run("no-such-command", host=INIT)
+    assert (await yard.call(Wait(name=id))).StatusCode == 127
+    assert "no-such-command" in (await yard.outputs(id))[1]
