@@ -1,5 +1,6 @@
 """HTTP on the wire: connections that live on, bodies, methods, clients that are slow, gone or sly."""
 
+import gc
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from windlass.api.errors import status_of
 from windlass.api.limits import Limits
 from windlass.engine import Job
 from windlass.engine.errors import (
@@ -146,7 +148,6 @@ async def test_a_large_body_that_nobody_reads_ends_the_connection_after_the_answ
     [
         (BadParameter, 400), (Unauthorized, 401), (Denied, 403), (NotFound, 404), (Conflict, 409), (JobError, 500),
         (Cancelled, 500), (Unsupported, 501), (Unavailable, 503), (DeadlineExceeded, 504), (ValueError, 500),
-        (type("MyConflict", (Conflict,), {}), 409),
     ],
 )  # fmt: skip
 async def test_every_error_has_its_status(tmp_path: Path, error: type[Exception], status: int) -> None:
@@ -159,6 +160,14 @@ async def test_every_error_has_its_status(tmp_path: Path, error: type[Exception]
         assert list(answer.json) == ["message"]
         assert "secret" not in answer.message
         assert error is ValueError or answer.message == "no such thing: web"
+
+
+def test_a_plugins_error_has_the_status_of_what_it_is_a_kind_of() -> None:
+    class MyConflict(Conflict): ...
+
+    assert status_of(MyConflict("x")) == 409
+    del MyConflict
+    gc.collect()  # other tests look at what subclasses there are
 
 
 async def test_not_modified_has_no_body(tmp_path: Path) -> None:
