@@ -35,19 +35,25 @@ def test_the_command_gets_the_size_of_the_terminal(docker: Docker, image: str, n
 
 
 def test_a_resize_reaches_the_command_as_sigwinch(docker: Docker, image: str) -> None:
+    """The CLI listens to SIGWINCH some time after it has sent the first size, so resize until it has heard."""
     script = "trap 'echo now $(stty size)' WINCH; echo ready; while :; do sleep 0.05; done"
     with docker.terminal("run", "-it", "--rm", "--network", "none", image, "sh", "-c", script) as terminal:
         terminal.expect("ready")
-        terminal.resize(50, 132)
-        terminal.expect("now 50 132")
+        for columns in range(100, 120):
+            terminal.resize(50, columns)
+            if terminal.sees(f"now 50 {columns}", limit=1):
+                break
+        else:
+            pytest.fail(f"no resize came through: {terminal.seen!r}")
         terminal.type(b"\x03")
         assert terminal.finish() == 130
 
 
 def test_ctrl_c_interrupts_the_command_and_not_the_client(docker: Docker, image: str, name: str) -> None:
+    """The command itself says that it runs: what the shell says comes before it has handed over the terminal."""
     with shell(docker, name, image, "--rm") as terminal:
         terminal.expect(PROMPT)
-        terminal.type("echo wai''ting; sleep 1000\r")
+        terminal.type("sh -c \"echo wai''ting; exec sleep 1000\"\r")
         terminal.expect("waiting")
         terminal.type(b"\x03")
         terminal.expect(PROMPT)
@@ -111,6 +117,7 @@ def test_two_clients_see_the_same_terminal(docker: Docker, image: str, name: str
 def test_attach_without_input_only_watches(docker: Docker, image: str, name: str) -> None:
     docker.ok("run", "-dit", "--name", name, "--network", "none", image, "sh")
     with docker.terminal("attach", "--no-stdin", name) as watcher, docker.terminal("attach", name) as typist:
+        watcher.expect(PROMPT)  # drawn again, because attach sets the size
         typist.type("echo seen by a''ll\r")
         typist.expect("seen by all")
         watcher.expect("seen by all")

@@ -41,15 +41,20 @@ class Terminal:
     def type(self, text: str | bytes) -> None:
         os.write(self._master, text.encode() if isinstance(text, str) else text)
 
-    def expect(self, pattern: str, limit: float = LIMIT) -> re.Match[str]:
-        """Wait until `pattern` shows up in what was not yet matched; return the match."""
+    def expect(self, pattern: str, limit: float = LIMIT) -> None:
+        """Wait until `pattern` shows up in what was not yet matched; fail when it does not."""
+        assert self.sees(pattern, limit), f"waited for {pattern!r}, saw {self.seen.decode(errors='replace')!r}"
+
+    def sees(self, pattern: str, limit: float) -> bool:
+        """Wait until `pattern` shows up in what was not yet matched, or the time or the output ends."""
         deadline = time.monotonic() + limit
         while True:
             text = self._read.decode(errors="replace")
             if found := re.search(pattern, text):
                 self._read = text[found.end() :].encode()
-                return found
-            assert self._more(deadline), f"waited for {pattern!r}, saw {self.seen.decode(errors='replace')!r}"
+                return True
+            if not self._more(deadline):
+                return False
 
     def _more(self, deadline: float) -> bool:
         """Read what there is; return False at the end of the output or of the time."""
