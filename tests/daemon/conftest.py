@@ -127,6 +127,7 @@ class Roots:
 
     def kill_all(self) -> None:
         """End what a test that failed has left."""
+        self.ids |= {path.name for path in (self.root / "exec" / "containers").glob("*")}
         for group in self.cgroups():
             for pid in (group / "cgroup.procs").read_text().split():
                 os.kill(int(pid), signal.SIGKILL)
