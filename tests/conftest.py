@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.support import daemon, leaks
@@ -15,6 +16,12 @@ from tests.support.packages import Missing, docker_cli
 from tests.support.wire import Wire
 
 IMAGE = "busybox"
+
+# No test asserts a duration, and hypothesis is not to either: the machine may be busy with something else.
+hypothesis.settings.register_profile(
+    "windlass", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.load_profile("windlass")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -11,7 +11,8 @@ def classes(root: type[JobError] = JobError) -> list[type[JobError]]:
 
 
 def test_every_class_has_a_code_of_its_own() -> None:
-    codes = [cls.code for cls in classes() if cls is not JobError]
+    """A subsystem may refine a class, and then shares its code: only the taxonomy itself is looked at."""
+    codes = [cls.code for cls in classes() if cls is not JobError and cls.__module__ == errors.__name__]
     assert len(codes) == len(set(codes)) == 12
 
 
