@@ -9,8 +9,8 @@ import time
 import trio
 
 from windlass.graphdriver.driver import Driver as GraphDriver
-from windlass.jobs.container_config import HostConfig
-from windlass.jobs.container_views import NEVER, Endpoint
+from windlass.jobs.container_config import EndpointSettings, HostConfig
+from windlass.jobs.container_views import NEVER
 from windlass.lib import timestamp
 from windlass.lib.rootfs import Overlay, RootFS
 
@@ -58,9 +58,9 @@ def status_text(container: Container) -> str:
             return "Created"
 
 
-def networks(host: HostConfig) -> dict[str, Endpoint]:
+def networks(host: HostConfig) -> dict[str, EndpointSettings]:
     """The networks that a container is in; until they are built, by name only."""
-    return {host.NetworkMode: Endpoint()}
+    return {host.NetworkMode: EndpointSettings()}
 
 
 async def sizes(graph: GraphDriver, container: Container) -> tuple[int, int]:

@@ -205,7 +205,38 @@ class HostConfig(msgspec.Struct, frozen=True):
     ReadonlyPaths: list[str] | None = None
 
 
+class EndpointIPAMConfig(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The addresses that an endpoint asks for; empty ones are chosen."""
+
+    IPv4Address: str = ""
+    IPv6Address: str = ""
+    LinkLocalIPs: list[str] | None = None
+
+
+class EndpointSettings(msgspec.Struct, frozen=True):
+    """A container's end of one network: what is asked for, and, while it runs, what it has (from NetworkID on).
+
+    Of the latter a client may send anything; it is left out of account. MacAddress is both.
+    """
+
+    IPAMConfig: EndpointIPAMConfig | None = None
+    Links: list[str] | None = None
+    Aliases: list[str] | None = None
+    MacAddress: str = ""
+    DriverOpts: dict[str, str] | None = None
+    GwPriority: int = 0
+    NetworkID: str = ""
+    EndpointID: str = ""
+    Gateway: str = ""
+    IPAddress: str = ""
+    IPPrefixLen: int = 0
+    IPv6Gateway: str = ""
+    GlobalIPv6Address: str = ""
+    GlobalIPv6PrefixLen: int = 0
+    DNSNames: list[str] | None = None
+
+
 class NetworkingConfig(msgspec.Struct, frozen=True):
     """The networks to join at the start, by name, with the settings of each end."""
 
-    EndpointsConfig: dict[str, dict[str, Any] | None] | None = None
+    EndpointsConfig: dict[str, EndpointSettings | None] | None = None

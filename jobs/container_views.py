@@ -47,26 +47,6 @@ class DriverData(msgspec.Struct, frozen=True):
     Data: dict[str, str] | None = None
 
 
-class Endpoint(msgspec.Struct, frozen=True):
-    """A container's end of one network."""
-
-    IPAMConfig: dict[str, Any] | None = None
-    Links: list[str] | None = None
-    Aliases: list[str] | None = None
-    MacAddress: str = ""
-    DriverOpts: dict[str, str] | None = None
-    GwPriority: int = 0
-    NetworkID: str = ""
-    EndpointID: str = ""
-    Gateway: str = ""
-    IPAddress: str = ""
-    IPPrefixLen: int = 0
-    IPv6Gateway: str = ""
-    GlobalIPv6Address: str = ""
-    GlobalIPv6PrefixLen: int = 0
-    DNSNames: list[str] | None = None
-
-
 class NetworkSettings(msgspec.Struct, frozen=True):
     """A container's networks; the fields before Networks are those of the default bridge, for old clients."""
 
@@ -87,7 +67,7 @@ class NetworkSettings(msgspec.Struct, frozen=True):
     IPPrefixLen: int = 0
     IPv6Gateway: str = ""
     MacAddress: str = ""
-    Networks: dict[str, Endpoint] = {}
+    Networks: dict[str, container_config.EndpointSettings] = {}
 
 
 class ContainerInfo(msgspec.Struct, frozen=True):
@@ -130,7 +110,7 @@ class SummaryHostConfig(msgspec.Struct, frozen=True, omit_defaults=True):
 class SummaryNetworks(msgspec.Struct, frozen=True):
     """The part of NetworkSettings that a list shows."""
 
-    Networks: dict[str, Endpoint] = {}
+    Networks: dict[str, container_config.EndpointSettings] = {}
 
 
 class Summary(msgspec.Struct, frozen=True):
