@@ -40,7 +40,7 @@ class BuildExt(build_ext):
 
 
 setup(
-    cffi_modules=["src/windlass/kernel/sys_build.py:ffibuilder"],
+    cffi_modules=["src/windlass/kernel/sys_build.py:ffibuilder", "src/windlass/kernel/nft_build.py:ffibuilder"],
     cmdclass={"build_ext": BuildExt},
     # One wheel for every Python from 3.11 on: the extension keeps to the limited API, the shim knows no Python.
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
