@@ -8,6 +8,7 @@
 /* Modes whose file is not linked in are not there: the fuzz builds leave some out. */
 #pragma weak init_main
 #pragma weak logs_main
+#pragma weak net_main
 #pragma weak unpack_main
 
 static int version_main(int argc, char **argv)
@@ -24,6 +25,7 @@ static const struct {
     {"run", run_main},
     {"init", init_main},
     {"logs", logs_main},
+    {"net", net_main},
     {"unpack", unpack_main},
     {"version", version_main},
 };
@@ -33,6 +35,6 @@ int main(int argc, char **argv)
     for (size_t i = 0; argc > 1 && i < sizeof modes / sizeof *modes; i++)
         if (modes[i].main && !strcmp(argv[1], modes[i].name))
             return modes[i].main(argc - 1, argv + 1);
-    fputs("usage: windlass-shim run|init|logs|unpack|version ...\n", stderr);
+    fputs("usage: windlass-shim run|init|logs|net|unpack|version ...\n", stderr);
     return 64;
 }

@@ -8,6 +8,7 @@
 int run_main(int argc, char **argv);    /* run CONTAINER-ID: start and supervise a container */
 int init_main(int argc, char **argv);   /* init -- PROGRAM ...: the first process of a container of --init */
 int logs_main(int argc, char **argv);   /* logs PATH MAXFILES FLAGS TAIL SINCE UNTIL: read a json-file log */
+int net_main(int argc, char **argv);    /* net: names, proxied ports and held ports of all containers */
 int unpack_main(int argc, char **argv); /* unpack ...: read a layer's tar stream into the current directory */
 
 #endif
