@@ -159,8 +159,9 @@ class Helper:
             listener.bind(f"{place}/ctl.sock")
             os.chmod(f"{place}/ctl.sock", 0o600)
             listener.listen()
-            fds = [sealed_memfd("windlass-net", Path(self._program).read_bytes(), executable=True)]
-            undo.callback(lambda: [os.close(fd) for fd in fds])
+            fds: list[int] = []
+            undo.callback(_close_all, fds)
+            fds.append(sealed_memfd("windlass-net", Path(self._program).read_bytes(), executable=True))
             fds.append(os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
             fds += [lifted(fds[0]), lifted(listener.fileno()), lifted(fds[1])]
             actions = [*_NULL_STREAMS, (os.POSIX_SPAWN_DUP2, fds[3], 3), (os.POSIX_SPAWN_DUP2, fds[4], 4)]
@@ -273,6 +274,11 @@ class Helper:
         new.replace(path)
 
 
+def _close_all(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
 def _has_ended(pidfd: int) -> bool:
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
@@ -287,4 +293,4 @@ async def _end(pidfd: int, patience: float) -> None:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
     await trio.lowlevel.wait_readable(pidfd)
     with contextlib.suppress(ChildProcessError):  # an earlier daemon's child
-        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)
+        os.waitid(os.P_PIDFD, pidfd, os.WEXITED)  # noqa: ASYNC222  # it has ended

@@ -1,4 +1,4 @@
-"""The helper, with real sockets: it holds and carries ports, answers names, ends what has ended, outlives its daemon."""
+"""The helper, with real sockets: it holds and carries ports, answers names, and outlives its daemon."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ async def test_a_helper_that_died_is_told_once_and_started_again(helper: Helper)
 
 
 async def test_everything_ends_with_the_watched_process(helper: Helper) -> None:
-    process = subprocess.Popen(["sleep", "100"])
+    process = subprocess.Popen(["sleep", "100"])  # noqa: ASYNC220  # watched by its pidfd
     pidfd = os.pidfd_open(process.pid)
     with bound(kind=socket.SOCK_STREAM) as sock:
         port = sock.getsockname()[1]
