@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, closing, contextmanager
 from pathlib import Path
 
+import msgspec
 import trio
 
 from windlass import events
@@ -22,18 +23,20 @@ from windlass.api import serve as api
 from windlass.daemon import system
 from windlass.daemon.install import install as install_daemon
 from windlass.engine import Engine, Portal, plugins
-from windlass.engine.errors import Conflict, JobError, Unsupported
+from windlass.engine.errors import BadParameter, Conflict, JobError, Unsupported
 from windlass.execdriver import native
 from windlass.execdriver.native.launch import NativeDriver
 from windlass.graphdriver.driver import Driver
 from windlass.graphdriver.overlay2 import Overlay2
 from windlass.graphdriver.vfs import Vfs
 from windlass.image.install import install as install_images
+from windlass.jobs.networks import AddressPool, InitNetworkdriver
 from windlass.lib.config import DEFAULT_HOST, Config
 from windlass.lib.database import Database
 from windlass.lib.pidfile import Held, Lock
 from windlass.lib.trap import trap
 from windlass.lib.version import VERSION, commit
+from windlass.network.install import install as install_networks
 
 SHIM = Path(native.__file__).with_name("windlass-shim")
 FAILED = 1  # exit status of a daemon that could not start
@@ -149,6 +152,8 @@ async def build(engine: Engine, config: Config, held: ExitStack) -> None:
     driver = held.enter_context(closing(exec_driver(config.exec_driver, exec_root, engine.nursery)))
     graph = graph_driver(config.storage_driver, data_root, str(SHIM))
     install_images(engine, database=durable, graph=graph, data_root=data_root)
+    install_networks(engine, nursery=engine.nursery, durable=durable, run=run, exec_root=exec_root, program=str(SHIM))
+    await engine.call(_networkdriver(config))
     await install_daemon(
         engine,
         nursery=engine.nursery,
@@ -186,6 +191,33 @@ def exec_driver(name: str, exec_root: Path, nursery: trio.Nursery) -> NativeDriv
     if name != NativeDriver.name:
         raise Unsupported(f"unknown exec driver {name}")
     return NativeDriver(exec_root, nursery)
+
+
+def _networkdriver(config: Config) -> InitNetworkdriver:
+    """The settings of `init_networkdriver`. Raises BadParameter for pools that are none."""
+    try:
+        pools = msgspec.convert(config.default_address_pools, list[AddressPool])
+    except msgspec.ValidationError as exc:
+        raise BadParameter(f"default-address-pools: {exc}", key="default-address-pools") from None
+    return InitNetworkdriver(
+        EnableIptables=config.iptables,
+        InterContainerCommunication=config.icc,
+        EnableIpMasq=config.ip_masq,
+        EnableIpForward=config.ip_forward,
+        EnableIPv6=config.ipv6,
+        BridgeIface=config.bridge,
+        BridgeIP=config.bip,
+        BridgeIP6=config.bip6,
+        FixedCIDR=config.fixed_cidr,
+        FixedCIDR6=config.fixed_cidr_v6,
+        DefaultGateway=config.default_gateway,
+        DefaultGateway6=config.default_gateway_v6,
+        DefaultBindingIP=config.ip,
+        HostGateway=config.host_gateway_ips,
+        Mtu=config.mtu,
+        UserlandProxy=config.userland_proxy,
+        Pools=pools,
+    )
 
 
 def _facts(config: Config, graph: Driver) -> system.Facts:

@@ -19,6 +19,8 @@ def run(values: dict[str, Any]) -> int:
     from windlass.lib import config, log
 
     given = {key: value for key, value in values.items() if key not in NOT_CONFIG}
+    if pools := given.get("default_address_pools"):
+        given["default_address_pools"] = [_pool(text) for text in pools]
     try:
         settings = config.make(given, _file(values))
         log.set_up("debug" if settings.debug else settings.log_level)
@@ -39,6 +41,14 @@ def serve(settings: Any) -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return run_daemon(settings)
+
+
+def _pool(text: str) -> dict[str, str | int]:
+    """`base=CIDR,size=N` as the configuration file has it. Raises UsageError."""
+    parts = dict(part.partition("=")[::2] for part in text.split(","))
+    if set(parts) != {"base", "size"} or not parts["size"].isdecimal():
+        raise UsageError(f'invalid argument "{text}" for "--default-address-pool" flag: it is base=CIDR,size=N')
+    return {"base": parts["base"], "size": int(parts["size"])}
 
 
 def _file(values: dict[str, Any]) -> Path | None:

@@ -47,6 +47,26 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     ignore_plugin_errors: bool = False
     insecure_registries: list[str] = []
     registry_mirrors: list[str] = []
+    bridge: str = ""  # empty: one of our own; none: no default bridge
+    bip: str = ""
+    bip6: str = ""
+    fixed_cidr: str = ""
+    fixed_cidr_v6: str = ""
+    default_gateway: str = ""
+    default_gateway_v6: str = ""
+    default_address_pools: list[dict[str, str | int]] = []  # `base` in CIDR notation, `size`: prefix length of each
+    mtu: int = 0  # 0: the device's
+    icc: bool = True
+    ip: str = ""  # where ports are published when nobody says
+    ip_forward: bool = True
+    ip_masq: bool = True
+    iptables: bool = True  # keep packet filter rules
+    ipv6: bool = False  # on the default bridge
+    userland_proxy: bool = True
+    host_gateway_ips: list[str] = []
+    dns: list[str] = []
+    dns_opts: list[str] = []
+    dns_search: list[str] = []
     shutdown_timeout: float = 15.0  # seconds that running jobs may take to finish
 
 

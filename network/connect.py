@@ -29,8 +29,8 @@ from windlass.jobs.networks import (
 )
 
 from . import carry, names
+from .model import Network
 from .networking import Live, Networking
-from .networks import Network
 from .ports import Held
 from .records import EndpointRecord, SandboxRecord, view
 from .sandbox import DEFAULT, give_back, in_order, keep, take
@@ -160,16 +160,16 @@ async def _republish(net: Networking, live: Live, new: SandboxRecord) -> Sandbox
         return new
     for port in new.ports:
         await carry.drop(net, live, port)
-    carrier = carrier(net, new)
-    if carrier is None:
+    endpoint = carrier(net, new)
+    if endpoint is None:
         return msgspec.structs.replace(new, ports=[])
-    network = net.networks.get(carrier.network_id)
+    network = net.networks.get(endpoint.network_id)
     publisher, bridge = net.publisher(network), net.drivers[network.driver].bridge(network)
     held: list[Held] = []
     try:
         for port in new.ports:
             binding = PortBinding(port.host_ip, str(port.host_port))
-            held += publisher.publish(f"{port.port}/{port.proto}", [binding], bridge, carrier.settings)
+            held += publisher.publish(f"{port.port}/{port.proto}", [binding], bridge, endpoint.settings)
         for each in held:
             await carry.add(net, live, each)
     finally:

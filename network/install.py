@@ -61,7 +61,7 @@ def install(
         await net.networks.load(net)
         for name, handler in JOBS.items():
             engine.register(name, functools.partial(handler, net))
-        engine.on_shutdown(net.close, "network")
+        engine.on_shutdown(net.close, name="network")
         nursery.start_soon(reconcile.come_up, net)
 
     engine.register("init_networkdriver", init_networkdriver)

@@ -84,4 +84,4 @@ def _rule(params: Link, spec: str) -> LinkRule:
         raise BadParameter(str(exc), key="ParentIP") from None
     if (proto or "tcp") not in PROTOCOLS or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
         raise BadParameter(f"invalid port: {spec}", key="Ports")
-    return LinkRule(parent, child, proto or "tcp", int(port))
+    return LinkRule(str(parent), str(child), proto or "tcp", int(port))

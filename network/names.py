@@ -13,8 +13,8 @@ import msgspec
 from windlass.jobs.container_config import EndpointSettings
 from windlass.jobs.networks import AllocateInterface
 
+from .model import Network
 from .networking import Live, Networking
-from .networks import Network
 from .records import EndpointRecord
 
 

@@ -18,16 +18,18 @@ import trio
 
 from windlass.engine import Engine
 from windlass.engine.errors import JobError, Unavailable
+from windlass.engine.job import current
 from windlass.jobs.events import Log
 from windlass.jobs.networks import InitNetworkdriver, NetworkContainer
 
 from .driver import NetworkDriver
 from .firewall import Firewall
 from .helper import Helper
+from .model import Network
 from .netlink import Netlink
-from .networks import Network, Registry
 from .ports import Publisher, rule
 from .records import EndpointRecord, SandboxRecord
+from .registry import Registry
 from .rules import LinkRule, NetworkRules, Port
 from .store import Store
 from .thread import NetworkThread
@@ -67,7 +69,7 @@ class Networking:
         self.table = table
         self.bridge = settings.BridgeIface or ("windlass0" if table == "windlass" else f"wl-{table[-8:]}")
         self.thread = NetworkThread()
-        self.firewall = Firewall(self.thread, table)
+        self.firewall = Firewall(self.thread, table, settings.EnableIpForward)
         self.helper = Helper(folder, program)
         self.networks = Registry()
         self.drivers: Mapping[str, NetworkDriver] = {}
@@ -158,6 +160,7 @@ class Networking:
         self.nursery.start_soon(self._reap, host_names)
 
     async def _reap(self, host_names: list[str]) -> None:
+        current.set(None)
         await trio.sleep(REAP_DELAY)
         for name in host_names:
             try:

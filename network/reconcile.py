@@ -19,6 +19,7 @@ import trio
 
 from windlass.engine import Job
 from windlass.engine.errors import JobError
+from windlass.engine.job import current
 from windlass.jobs.networks import Sandbox, SandboxesReconcile
 
 from . import carry
@@ -44,6 +45,7 @@ async def sandboxes_reconcile(net: Networking, job: Job[SandboxesReconcile]) -> 
 
 async def come_up(net: Networking) -> None:
     """Open the kernel's handles and bring the host to agree; then let the waiting jobs go on. Never raises."""
+    current.set(None)  # the job that asked for this ends; this goes on
     try:
         await net.open()
         await net.networks.prepare(net)
@@ -56,7 +58,10 @@ async def come_up(net: Networking) -> None:
         net.is_ready(str(exc) or type(exc).__name__)
         return
     net.is_ready()
-    await net.firewall.watch()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow_helper, net)
+        if net.settings.EnableIptables:
+            nursery.start_soon(net.firewall.watch)
 
 
 def _decode(id: str, encoded: bytes) -> SandboxRecord | None:

@@ -26,8 +26,8 @@ from windlass.jobs.container_config import EndpointIPAMConfig, EndpointSettings,
 from windlass.jobs.networks import AllocateInterface, ReleaseInterface, Sandbox, SandboxRename, SandboxWatch
 
 from . import carry, names
+from .model import Network
 from .networking import Live, Networking
-from .networks import Network
 from .ports import Held, Publisher
 from .records import EndpointRecord, SandboxRecord, view
 
