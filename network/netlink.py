@@ -264,7 +264,7 @@ class Netlink:
                 if gateway is not None:
                     inside.talk([_default(gateway, index, REPLACE)])
                 else:
-                    _talk_unless(inside, [_no_default(family)], errno.ESRCH)
+                    _talk_unless(inside, [_no_default(family)], errno.ESRCH, errno.ENOENT)
 
     def open_dns(self, namespace: int) -> tuple[socket.socket, socket.socket]:
         """Open a UDP and a listening TCP socket that answer what is sent to 127.0.0.11:53 in a namespace.
@@ -308,6 +308,8 @@ class Netlink:
 
 def _dns_rules(udp: int, tcp: int) -> str:
     return f"""
+add table ip windlass_dns
+delete table ip windlass_dns
 table ip windlass_dns {{
     chain output {{
         type nat hook output priority -100;
@@ -404,11 +406,11 @@ def _channel() -> Iterator[_Channel]:
         channel.close()
 
 
-def _talk_unless(channel: _Channel, messages: Sequence[bytes], accepted: int) -> None:
+def _talk_unless(channel: _Channel, messages: Sequence[bytes], *accepted: int) -> None:
     try:
         channel.talk(messages)
     except NetlinkError as exc:
-        if exc.errno != accepted:
+        if exc.errno not in accepted:
             raise
 
 
