@@ -13,6 +13,7 @@ from windlass.jobs.container_config import DeviceMapping
 from windlass.lib.rootfs import RootFS
 
 from . import etc
+from .attachment import Attachment
 from .config import command_line, environment, working_directory
 from .container import Container
 from .host import capabilities
@@ -24,7 +25,9 @@ from .users import find_account
 INIT = "/sbin/docker-init"  # where Docker puts its own
 
 
-def build_command(container: Container, rootfs: RootFS, folder: Path, log_path: Path, init: str) -> Command:
+def build_command(
+    container: Container, attachment: Attachment, rootfs: RootFS, folder: Path, log_path: Path, init: str
+) -> Command:
     """Build the command of a container's next start, and write its files in /etc. Blocks: call it in a thread.
 
     `init` is the program of the host that containers of `--init` get. Raises BadParameter for a user or a device that
@@ -35,18 +38,18 @@ def build_command(container: Container, rootfs: RootFS, folder: Path, log_path: 
     uncovered = () if host.Privileged or not security.system_paths else None
     mounts = driver_mounts(host)
     taken = {mount.target for mount in mounts}
-    files = etc.write(folder, config.Hostname, config.Domainname, host)
+    files = etc.write(folder, host, attachment)
     if host.Init:
         files.append(Mount(INIT, source=init, readonly=True))
     return Command(
         id=container.id,
-        program=build_program(container, rootfs),
+        program=build_program(container, attachment, rootfs),
         rootfs=rootfs,
-        hostname=config.Hostname,
-        domainname=config.Domainname,
+        hostname=attachment.hostname,
+        domainname=attachment.domainname,
         stdin_once=config.StdinOnce,
         log=log_config(host, str(log_path)),
-        network="host" if host.NetworkMode == "host" else "private",
+        network=attachment.namespace,
         ipc="host" if host.IpcMode == "host" else "private",
         pid="host" if host.PidMode == "host" else "private",
         uts="host" if host.UTSMode == "host" else "private",
@@ -64,7 +67,7 @@ def build_command(container: Container, rootfs: RootFS, folder: Path, log_path: 
     )
 
 
-def build_program(container: Container, rootfs: RootFS) -> Program:
+def build_program(container: Container, attachment: Attachment, rootfs: RootFS) -> Program:
     """Build the init's program."""
     config, host = container.config, container.host
     security = parse_security(host)
@@ -72,7 +75,7 @@ def build_program(container: Container, rootfs: RootFS) -> Program:
     rows, columns = host.ConsoleSize
     return Program(
         args=(INIT, "init", "--", *command_line(config)) if host.Init else command_line(config),
-        env=environment(config, config.Hostname, config.Tty, account.home),
+        env=environment(config, attachment.hostname, config.Tty, account.home, linked=attachment.environment),
         cwd=working_directory(config),
         user=account.user,
         tty=config.Tty,

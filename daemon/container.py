@@ -13,6 +13,7 @@ import trio
 
 from windlass.execdriver.driver import Attached, Exit, Running, Session
 from windlass.jobs.container_config import Config, HostConfig, NetworkingConfig
+from windlass.jobs.networks import Link, Sandbox
 
 from .lifecycle import Lifecycle, State
 
@@ -90,6 +91,8 @@ class Container:
         self.signalling = trio.Lock()  # held from a signal to its event, so that `kill` is told before `die`
         self.changed = Notice()
         self.running: Running | None = None
+        self.sandbox: Sandbox | None = None  # what a run has of the network, where that subsystem made its namespace
+        self.opened: list[Link] = []  # what its links on the default bridge let through
         self.exits = 0
         self.is_restarting = False  # its end is not the end that `--rm` waits for
         self.is_settled = True  # False from a start until its end is durable and the driver has forgotten it

@@ -22,7 +22,9 @@ from windlass.jobs.images import ImageGet, ImageRecord
 from .config import merge, requested
 from .container import Container, Definition, Outcome
 from .daemon import Daemon
+from .endpoints import settle_networks
 from .host import check_host
+from .links import register_links
 from .names import check_name, new_id
 
 
@@ -40,7 +42,8 @@ async def create(daemon: Daemon, job: Job[Create]) -> Created:
         name = _hold(daemon, undo, name, id)
         image = await daemon.engine.call(ImageGet(name=config.Image, platform=params.platform))
         config = merge(config, image.config)
-        host = check_host(params, config, warnings.append)
+        host = register_links(daemon.containers, check_host(params, config, warnings.append))
+        networking = settle_networks(params, host)
         if not config.Hostname:
             config = msgspec.structs.replace(config, Hostname=default_hostname(id, host.NetworkMode, host.UTSMode))
         definition = Definition(
@@ -51,7 +54,7 @@ async def create(daemon: Daemon, job: Job[Create]) -> Created:
             layer=image.chain or None,
             config=config,
             host=host,
-            networking=params.NetworkingConfig,
+            networking=networking,
             graph_driver=daemon.graph.name,
         )
         await _make(daemon, undo, definition, image)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger("windlass.daemon")
 
 
+@dataclass(frozen=True, slots=True)
+class Dns:
+    """How containers find names when neither they nor the host say otherwise: `--dns`, `--dns-opt`, `--dns-search`."""
+
+    servers: Sequence[str] = ()
+    options: Sequence[str] = ()
+    search: Sequence[str] = ()
+
+
 @dataclass(eq=False)
 class Daemon:
     """The daemon's own parts. `nursery` carries what goes on when a job has answered: monitors, removals."""
@@ -36,6 +46,7 @@ class Daemon:
     driver: ExecDriver
     data_root: Path
     exec_root: Path
+    dns: Dns = Dns()
     containers: Registry = field(default_factory=Registry)
     execs: dict[str, Exec] = field(default_factory=dict)
     sweeping: trio.Lock = field(default_factory=trio.Lock)  # one unlinker is as fast as many

@@ -1,15 +1,24 @@
 """/etc/hostname, /etc/hosts and /etc/resolv.conf of a container: files in its folder, bound into it.
 
 They are written anew at each start (Docker does so too), so one that is younger than the last exit tells that the
-container was started since: all that is left to know of a run when the host went down under it.
+container was started since: all that is left to know of a run when the host went down under it. A container that
+shares another's network gets the other's files; its own are written all the same, for their time.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from windlass.execdriver.driver import Mount
-from windlass.jobs.container_config import HostConfig
+from windlass.jobs.container_config import EndpointSettings, HostConfig
+
+from .links import host_names
+from .resolver import HOST_GATEWAY, extra_hosts, read_text, resolv_conf
+
+if TYPE_CHECKING:
+    from .attachment import Attachment
 
 NAMES = ("hostname", "hosts", "resolv.conf")
 LOCALHOST = """127.0.0.1\tlocalhost
@@ -19,16 +28,19 @@ ff00::\tip6-mcastprefix
 ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 """
-MAX_RESOLV_CONF = 64 << 10
 
 
-def write(folder: Path, hostname: str, domainname: str, host: HostConfig) -> list[Mount]:
+def write(folder: Path, host: HostConfig, attachment: Attachment) -> list[Mount]:
     """Write the three files; return the mounts that put them in place. Blocks. The user's own mounts come after."""
-    name = f"{hostname}.{domainname}" if domainname else hostname
-    texts = {"hostname": f"{name}\n", "hosts": _hosts(host), "resolv.conf": _resolv_conf(host)}
+    texts = {
+        "hostname": f"{attachment.fqdn}\n",
+        "hosts": _hosts(host, attachment),
+        "resolv.conf": resolv_conf(host, attachment.sandbox, attachment.dns),
+    }
     for file, text in texts.items():
         (folder / file).write_text(text)
-    return [Mount(f"/etc/{file}", source=str(folder / file)) for file in NAMES]
+    source = attachment.files or folder
+    return [Mount(f"/etc/{file}", source=str(source / file)) for file in NAMES]
 
 
 def last_start(folder: Path) -> int:
@@ -39,35 +51,33 @@ def last_start(folder: Path) -> int:
         return 0
 
 
-def _hosts(host: HostConfig) -> str:
-    lines = LOCALHOST
+def edit_hosts(folder: Path, removed: Iterable[str], added: Iterable[str]) -> None:
+    """Change lines of a running container's /etc/hosts, in place: the file is bound into it. Blocks."""
+    path, gone = folder / "hosts", set(removed)
+    lines = [line for line in path.read_text().splitlines() if line not in gone]
+    path.write_text("".join(f"{line}\n" for line in [*lines, *added]))
+
+
+def set_address(folder: Path, names: str, address: str) -> None:
+    """Let `names` have another address in a running container's /etc/hosts, in place. Blocks."""
+    lines = (folder / "hosts").read_text().splitlines()
+    edit_hosts(folder, [line for line in lines if line.partition("\t")[2] == names], [f"{address}\t{names}"])
+
+
+def own_lines(endpoint: EndpointSettings, hostname: str, domainname: str) -> list[str]:
+    """The lines of /etc/hosts for a container's own addresses in one network."""
+    names = f"{hostname}.{domainname} {hostname}" if domainname else hostname
+    return [f"{address}\t{names}" for address in (endpoint.IPAddress, endpoint.GlobalIPv6Address) if address]
+
+
+def _hosts(host: HostConfig, attachment: Attachment) -> str:
+    text = LOCALHOST
     if host.NetworkMode == "host":
-        lines = _read(Path("/etc/hosts")) or LOCALHOST
-    for entry in host.ExtraHosts or ():
-        alias, _, address = entry.partition("=" if "=" in entry else ":")
-        if address != "host-gateway":
-            lines += f"{address.strip('[]')}\t{alias}\n"
-    return lines
-
-
-def _resolv_conf(host: HostConfig) -> str:
-    """The host's file, with what HostConfig replaces; nameservers of the host's loopback are out of reach."""
-    lines = _read(Path("/etc/resolv.conf")).splitlines()
-    replaced = {"nameserver": host.Dns, "search": host.DnsSearch, "options": host.DnsOptions}
-    kept = [line for line in lines if not (line.split() and replaced.get(line.split()[0]))]
-    if host.NetworkMode not in ("host", "none"):
-        kept = [line for line in kept if not line.startswith(("nameserver 127.", "nameserver ::1"))]
-    kept += [f"nameserver {server}" for server in host.Dns or ()]
-    if host.DnsSearch and host.DnsSearch != ["."]:
-        kept.append("search " + " ".join(host.DnsSearch))
-    if host.DnsOptions:
-        kept.append("options " + " ".join(host.DnsOptions))
-    return "".join(f"{line}\n" for line in kept)
-
-
-def _read(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_RESOLV_CONF).decode(errors="replace")
-    except OSError:
-        return ""
+        text = read_text(Path("/etc/hosts")) or LOCALHOST
+    lines = []
+    for name, address in extra_hosts(host):
+        lines += [f"{each}\t{name}" for each in (attachment.gateways if address == HOST_GATEWAY else (address,))]
+    lines += [f"{link.address}\t{host_names(link)}" for link in attachment.links]
+    for endpoint in attachment.sandbox.endpoints.values() if attachment.sandbox else ():
+        lines += own_lines(endpoint, attachment.hostname, attachment.domainname)
+    return text + "".join(f"{line}\n" for line in lines)

@@ -21,6 +21,7 @@ from windlass.jobs.containers import Streaming
 from windlass.jobs.execs import ExecCreate, ExecCreated, ExecInfo, ExecInspect, ExecResize, ExecStart, Process
 from windlass.kernel import caps
 
+from .attachment import linked_environment
 from .config import environment, working_directory
 from .container import Container
 from .daemon import Daemon
@@ -233,7 +234,9 @@ async def _program(daemon: Daemon, exec: Exec, size: tuple[int, int]) -> Program
     security = parse_security(host)
     return Program(
         args=exec.command,
-        env=environment(config, config.Hostname, exec.tty, account.home, params.Env or ()),
+        env=environment(
+            config, config.Hostname, exec.tty, account.home, params.Env or (), linked_environment(daemon, container)
+        ),
         cwd=params.WorkingDir or working_directory(config),
         user=account.user,
         tty=exec.tty,

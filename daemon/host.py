@@ -15,6 +15,7 @@ from windlass.jobs.container_config import Config, HostConfig, LogSettings, Rest
 from windlass.jobs.containers import Create
 from windlass.kernel import caps
 
+from .endpoints import check_network_mode, check_ports, check_resolver, network_name
 from .limits import check_limits, check_log
 from .mounts import check_mounts
 from .security import parse_security
@@ -25,7 +26,6 @@ SHM_SIZE = 64 << 20
 REFUSED: dict[str, str] = {
     "VolumesFrom": "volumes of other containers",
     "VolumeDriver": "volume drivers",
-    "Links": "links",
     "StorageOpt": "storage options for one container",
     "DeviceRequests": "device requests (GPUs, CDI)",
     "DeviceCgroupRules": "device cgroup rules",
@@ -47,9 +47,8 @@ IGNORED: dict[str, str] = {
     "OomKillDisable": "disabling the OOM killer",
 }
 
-# Which words a namespace's mode may be; anything else is another container or a network, which come later.
+# Which words a namespace's mode may be; anything else is another container, which comes later.
 MODES: dict[str, tuple[str, ...]] = {
-    "NetworkMode": ("", "default", "bridge", "none", "host"),
     "IpcMode": ("", "private", "shareable", "host", "none"),
     "PidMode": ("", "host"),
     "UTSMode": ("", "host"),
@@ -68,9 +67,11 @@ def check_host(params: Create, config: Config, warn: Callable[[str], None]) -> H
     host = params.HostConfig
     _refuse(host)
     _check_modes(host)
+    check_network_mode(params, warn)
+    check_ports(params)
+    check_resolver(host)
     _check_restart(host, warn)
     _check_capabilities(host)
-    _check_extra_hosts(host)
     parse_security(host)
     check_mounts(host, params)
     check_log(host)
@@ -123,13 +124,6 @@ def _check_capabilities(host: HostConfig) -> None:
                 raise BadParameter(f'invalid {key}: unknown capability: "{capability(name)}"', key=key)
 
 
-def _check_extra_hosts(host: HostConfig) -> None:
-    for entry in host.ExtraHosts or ():
-        alias, mark, address = entry.partition("=" if "=" in entry else ":")
-        if not alias or not mark or not address or any(character.isspace() for character in entry):
-            raise BadParameter(f'bad format for add-host: "{entry}"', key="ExtraHosts")
-
-
 def capability(name: str) -> str:
     """Spell a capability as the kernel does: `net_admin` is CAP_NET_ADMIN."""
     upper = name.upper()
@@ -151,16 +145,10 @@ def capabilities(host: HostConfig) -> frozenset[str]:
 def _warn(host: HostConfig, config: Config, warn: Callable[[str], None]) -> None:
     for what in dict.fromkeys(what for field, what in IGNORED.items() if getattr(host, field)):
         warn(f"Your engine does not support {what} yet. Discarded.")
-    if host.NetworkMode not in ("none", "host") and not config.NetworkDisabled:
-        warn("Networks are not built yet: the container has its own network namespace with a loopback interface only.")
-    if host.PortBindings or host.PublishAllPorts:
-        warn("Ports are not published yet.")
     if config.Volumes:
         warn("The volumes of the image are not used yet: what is written there stays in the container.")
     if config.Healthcheck and config.Healthcheck.Test and config.Healthcheck.Test != ["NONE"]:
         warn("The health check is kept, but not run yet.")
-    if any(entry.endswith(("host-gateway", "=host-gateway")) for entry in host.ExtraHosts or ()):
-        warn("host-gateway has no address yet, its entry is left out of /etc/hosts.")
 
 
 def _with_defaults(host: HostConfig) -> HostConfig:
@@ -168,12 +156,11 @@ def _with_defaults(host: HostConfig) -> HostConfig:
     replace = msgspec.structs.replace
     log = LogSettings(host.LogConfig.Type or "json-file", host.LogConfig.Config)
     policy = RestartRule(host.RestartPolicy.Name or "no", host.RestartPolicy.MaximumRetryCount)
-    network = "bridge" if host.NetworkMode in ("", "default") else host.NetworkMode
     return replace(
         host,
         LogConfig=log,
         RestartPolicy=policy,
-        NetworkMode=network,
+        NetworkMode=network_name(host.NetworkMode),
         IpcMode=host.IpcMode or "private",
         ShmSize=host.ShmSize or SHM_SIZE,
         Runtime=host.Runtime or "windlass",

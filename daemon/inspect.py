@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import msgspec
 
 from windlass.engine import Job
 from windlass.execdriver.native.filesystem import MASKED, READONLY
-from windlass.jobs.container_config import HostConfig
+from windlass.jobs.container_config import EndpointSettings, HostConfig
 from windlass.jobs.container_views import ContainerInfo, ContainerState, DriverData, NetworkSettings
 from windlass.jobs.containers import ContainerInspect
 
 from .config import command_line
 from .container import Container
 from .daemon import Daemon
+from .endpoints import BRIDGE
 from .lifecycle import State
+from .links import shown_links
 from .mounts import mount_points
 from .security import parse_security
 from .views import networks, shown_time, sizes
@@ -53,11 +57,11 @@ def describe(daemon: Daemon, container: Container) -> ContainerInfo:
         ProcessLabel="",
         AppArmorProfile="",
         ExecIDs=[id for id, exec in container.execs.items() if exec.is_running] or None,
-        HostConfig=_host_config(container),
+        HostConfig=_host_config(daemon, container),
         GraphDriver=DriverData(definition.graph_driver),
         Mounts=[point for point in mount_points(container.host) if point.Type != "tmpfs"],
         Config=container.config,
-        NetworkSettings=NetworkSettings(Networks=networks(container.host)),
+        NetworkSettings=_network_settings(container),
     )
 
 
@@ -76,11 +80,34 @@ def _state(container: Container) -> ContainerState:
     )
 
 
-def _host_config(container: Container) -> HostConfig:
+def _network_settings(container: Container) -> NetworkSettings:
+    """The networks, and once more, for old clients, what the container has of the default bridge."""
+    sandbox, running = container.sandbox, container.running
+    if sandbox is None or running is None:
+        return NetworkSettings(Networks=networks(container))
+    bridge = sandbox.endpoints.get(BRIDGE, EndpointSettings())
+    return NetworkSettings(
+        SandboxID=hashlib.sha256(f"sandbox {container.id}".encode()).hexdigest(),
+        SandboxKey=f"/proc/{running.pid}/ns/net",
+        Ports=dict(sandbox.ports),
+        EndpointID=bridge.EndpointID,
+        Gateway=bridge.Gateway,
+        GlobalIPv6Address=bridge.GlobalIPv6Address,
+        GlobalIPv6PrefixLen=bridge.GlobalIPv6PrefixLen,
+        IPAddress=bridge.IPAddress,
+        IPPrefixLen=bridge.IPPrefixLen,
+        IPv6Gateway=bridge.IPv6Gateway,
+        MacAddress=bridge.MacAddress,
+        Networks=networks(container),
+    )
+
+
+def _host_config(daemon: Daemon, container: Container) -> HostConfig:
     host = container.host
     covers = not host.Privileged and parse_security(host).system_paths
     return msgspec.structs.replace(
         host,
+        Links=shown_links(daemon.containers, container),
         MaskedPaths=(list(MASKED) if covers else None) if host.MaskedPaths is None else host.MaskedPaths,
         ReadonlyPaths=(list(READONLY) if covers else None) if host.ReadonlyPaths is None else host.ReadonlyPaths,
     )

@@ -15,8 +15,9 @@ from windlass.graphdriver.driver import Driver as GraphDriver
 from windlass.lib.database import Database
 
 from .attach import attach, resize
+from .connect import endpoint_add, endpoint_networks, endpoint_remove
 from .create import create
-from .daemon import Daemon
+from .daemon import Daemon, Dns
 from .exec import exec_create, exec_inspect, exec_resize, exec_start
 from .inspect import container_inspect
 from .kill import kill
@@ -48,6 +49,9 @@ JOBS: dict[str, Callable[..., Any]] = {
     "execStart": exec_start,
     "execResize": exec_resize,
     "exec_inspect": exec_inspect,
+    "endpoint_add": endpoint_add,
+    "endpoint_remove": endpoint_remove,
+    "endpoint_networks": endpoint_networks,
 }
 
 
@@ -61,6 +65,7 @@ async def install(
     driver: ExecDriver,
     data_root: Path,
     exec_root: Path,
+    dns: Dns = Dns(),
 ) -> None:
     """Bring everything up to date, then register the jobs. `nursery` carries monitors and removals.
 
@@ -68,7 +73,7 @@ async def install(
     """
     store = Store(durable, run)
     store.prepare()
-    daemon = Daemon(engine, nursery, store, graph, driver, data_root, exec_root)
+    daemon = Daemon(engine, nursery, store, graph, driver, data_root, exec_root, dns)
     await reconcile(daemon)
     for name, handler in JOBS.items():
         engine.register(name, functools.partial(handler, daemon))

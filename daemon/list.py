@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 import msgspec
 
 from windlass.engine import Job
-from windlass.engine.errors import BadParameter, NotFound
+from windlass.engine.errors import BadParameter, JobError, NotFound
 from windlass.jobs.container_views import Summary, SummaryHostConfig, SummaryNetworks
 from windlass.jobs.containers import Containers
 from windlass.jobs.images import ImageGet
+from windlass.jobs.networks import NetworkInspect
 
 from .config import command_line
 from .container import Container
 from .daemon import Daemon
 from .lifecycle import State
+from .links import children
 from .mounts import mount_points
+from .ports import exposed, listed, published
 from .views import networks, sizes, status_text
 
 Values = frozenset[str]
@@ -31,7 +35,8 @@ async def containers(daemon: Daemon, job: Job[Containers]) -> list[Summary]:
     params = job.params
     wanted = _parse(params.filters)
     chosen = await _choose(daemon, params, wanted)
-    summaries = [_summary(container) for container in chosen]
+    links = _link_names(daemon)
+    summaries = [_summary(container, links.get(container.id, [])) for container in chosen]
     if params.size:
         for number, container in enumerate(chosen):
             own, whole = await sizes(daemon.graph, container)
@@ -56,6 +61,8 @@ async def _choose(daemon: Daemon, params: Containers, wanted: dict[str, Values])
     ancestors = await _ancestors(daemon, wanted.get("ancestor", frozenset()))
     if "ancestor" in wanted:
         chosen = [each for each in chosen if not ancestors.isdisjoint((each.definition.image_id, each.config.Image))]
+    if "network" in wanted:
+        wanted["network"] = await _networks(daemon, wanted["network"])
     tests = [(TESTS[name], values) for name, values in wanted.items() if name in TESTS]
     chosen = [each for each in chosen if all(test(each, values) for test, values in tests)]
     return chosen[: params.limit] if params.limit > 0 else chosen
@@ -79,6 +86,16 @@ async def _ancestors(daemon: Daemon, names: Values) -> set[str]:
     return found
 
 
+async def _networks(daemon: Daemon, words: Values) -> Values:
+    """Names and ids of the networks that the words name, and the words, since networks may be gone."""
+    found = set(words)
+    for word in words:
+        with suppress(JobError):
+            network = await daemon.engine.call(NetworkInspect(name=word))
+            found |= {network.Name, network.Id}
+    return frozenset(found)
+
+
 # -- filters ---------------------------------------------------------------------------------------------------------
 
 
@@ -92,6 +109,9 @@ def _parse(filters: Mapping[str, list[str] | dict[str, bool]]) -> dict[str, Valu
         if listed:
             wanted[name] = frozenset(listed)
     _check(wanted)
+    for name in ("expose", "publish"):
+        if name in wanted:
+            wanted[name] = frozenset(port for value in wanted[name] for port in _ports(value))
     return wanted
 
 
@@ -143,7 +163,8 @@ def _health(container: Container, values: Values) -> bool:
 
 
 def _network(container: Container, values: Values) -> bool:
-    return container.host.NetworkMode in values
+    found = networks(container)
+    return any(name in values or settings.NetworkID in values for name, settings in found.items())
 
 
 def _volume(container: Container, values: Values) -> bool:
@@ -152,16 +173,16 @@ def _volume(container: Container, values: Values) -> bool:
 
 
 def _expose(container: Container, values: Values) -> bool:
-    return _has_port(container.config.ExposedPorts or {}, values)
+    return _has_port(exposed(container.config.ExposedPorts), values)
 
 
 def _publish(container: Container, values: Values) -> bool:
-    return _has_port(container.host.PortBindings or {}, values)
+    ports = container.sandbox.ports if container.sandbox else published(container.host)
+    return _has_port([port for port, bindings in ports.items() if bindings], values)
 
 
 def _has_port(ports: Iterable[str], values: Values) -> bool:
-    wanted = {port for value in values for port in _ports(value)}
-    return any(f"{port}/tcp" in wanted if "/" not in port else port in wanted for port in ports)
+    return not values.isdisjoint(ports)
 
 
 def _ports(value: str) -> list[str]:
@@ -190,21 +211,30 @@ TESTS: dict[str, Test] = {
 # -- one line --------------------------------------------------------------------------------------------------------
 
 
-def _summary(container: Container) -> Summary:
+def _link_names(daemon: Daemon) -> dict[str, list[str]]:
+    """The names by which other containers have links to a container, by its id."""
+    names: dict[str, list[str]] = {}
+    for parent in daemon.containers:
+        for alias, child in children(daemon.containers, parent) if parent.host.Links else ():
+            names.setdefault(child.id, []).append(f"/{parent.name}/{alias}")
+    return names
+
+
+def _summary(container: Container, links: list[str]) -> Summary:
     definition, host = container.definition, container.host
     return Summary(
         Id=container.id,
-        Names=[f"/{container.name}"],
+        Names=[f"/{container.name}", *links],
         Image=container.config.Image,
         ImageID=definition.image_id,
         Command=" ".join(_quoted(command_line(container.config))),
         Created=definition.created_ns // 10**9,
-        Ports=[],
+        Ports=listed(container.sandbox.ports) if container.sandbox else [],
         Labels=container.config.Labels,
         State=container.life.state.value,
         Status=status_text(container),
         HostConfig=SummaryHostConfig(NetworkMode=host.NetworkMode, Annotations=host.Annotations),
-        NetworkSettings=SummaryNetworks(Networks=networks(host)),
+        NetworkSettings=SummaryNetworks(Networks=networks(container)),
         Mounts=[point for point in mount_points(host) if point.Type != "tmpfs"],
     )
 

@@ -14,6 +14,7 @@ import trio
 from windlass.engine.job import current
 from windlass.execdriver.driver import Exit, Running
 
+from .attachment import release
 from .container import Container
 from .daemon import Daemon
 from .lifecycle import State, Step
@@ -37,7 +38,8 @@ async def monitor(daemon: Daemon, container: Container, running: Running) -> Non
 
 
 async def ended(daemon: Daemon, container: Container, end: Exit) -> None:
-    """Note and tell that a run has ended; waiters wake up."""
+    """Note and tell that a run has ended; waiters wake up. Its ports and addresses are free by then."""
+    await release(daemon, container)
     async with container.signalling:
         container.note_exit(end)
         container.life.advance(Step.ENDED)

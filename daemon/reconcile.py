@@ -23,6 +23,7 @@ import trio
 from windlass.execdriver.driver import Exit
 
 from . import etc
+from .attachment import reconcile_sandboxes
 from .container import Container
 from .daemon import Daemon
 from .lifecycle import Step
@@ -51,6 +52,7 @@ async def reconcile(daemon: Daemon) -> None:
             await _settle_one(daemon, container, runs.get(container.id), container.id in left)
         except Exception:
             logger.exception("container %s could not be brought up to date", container.id)
+    await reconcile_sandboxes(daemon)
     for id in (left | runs.keys()) - known:
         await _kill_stranger(daemon, id)
     await _discard_folders(daemon, known)

@@ -9,10 +9,11 @@ import contextlib
 import logging
 import shutil
 
+import msgspec
 import trio
 
 from windlass.engine import Job
-from windlass.engine.errors import BadParameter, Conflict
+from windlass.engine.errors import BadParameter, Conflict, NotFound
 from windlass.engine.job import current
 from windlass.jobs.containers import Delete
 
@@ -28,9 +29,10 @@ logger = logging.getLogger("windlass.daemon")
 async def delete(daemon: Daemon, job: Job[Delete]) -> None:
     """Remove a container, and its files."""
     params = job.params
-    container = daemon.containers.get(params.name)
     if params.link:
-        raise BadParameter("links cannot be removed: there are none", key="link")
+        await _remove_link(daemon, params.name)
+        return None
+    container = daemon.containers.get(params.name)
     while True:
         async with container.lock:
             if not container.is_running:
@@ -41,6 +43,24 @@ async def delete(daemon: Daemon, job: Job[Delete]) -> None:
                     "stop the container before removing or force remove"
                 )
         await kill_and_wait(daemon, container)
+
+
+async def _remove_link(daemon: Daemon, name: str) -> None:
+    """Remove a link, named `/parent/alias`. Raises BadParameter, NotFound."""
+    parent, slash, alias = name.strip("/").partition("/")
+    if not slash:
+        raise BadParameter(f"Conflict, cannot remove the default link name of the container: {name}", key="link")
+    container = daemon.containers.get(parent)
+    async with container.lock:
+        links = container.host.Links or []
+        kept = [link for link in links if link.partition(":")[2] != alias]
+        if kept == links:
+            raise NotFound(f"No such link: {name}")
+        host = msgspec.structs.replace(container.host, Links=kept or None)
+        definition = msgspec.structs.replace(container.definition, host=host)
+        with trio.CancelScope(shield=True):
+            await daemon.store.redefine(definition)
+            container.definition = definition
 
 
 async def _remove(daemon: Daemon, container: Container) -> None:

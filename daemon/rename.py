@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgspec
 import trio
 
 from windlass.engine import Job
-from windlass.engine.errors import BadParameter, NotFound
+from windlass.engine.errors import BadParameter, JobError, NotFound
 from windlass.jobs.containers import ContainerRename
+from windlass.jobs.networks import SandboxRename
 
+from .container import Container
 from .daemon import Daemon
 from .names import check_name
 
@@ -28,10 +32,19 @@ async def container_rename(daemon: Daemon, job: Job[ContainerRename]) -> None:
         daemon.containers.hold(new, container.id)
         try:
             with trio.CancelScope(shield=True):
+                await _rename_sandbox(daemon, container, new)
                 await daemon.store.redefine(msgspec.structs.replace(container.definition, name=new))
         except BaseException:
+            with trio.CancelScope(shield=True), suppress(JobError):
+                await _rename_sandbox(daemon, container, old)
             daemon.containers.release(new, container.id)
             raise
         container.rename(new)
         daemon.containers.release(old, container.id)
     await daemon.tell(container, "rename", oldName=f"/{old}")
+
+
+async def _rename_sandbox(daemon: Daemon, container: Container, name: str) -> None:
+    """Let a running container be found by its new name; first, since this can be taken back."""
+    if container.sandbox is not None:
+        await daemon.engine.call(SandboxRename(id=container.id, name=name))

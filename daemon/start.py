@@ -1,8 +1,10 @@
 """Starting: the intent, the Command, the driver; then a monitor goes on, and the answer leaves.
 
-    lock ─▶ settle the last run ─▶ command (thread) ─▶ intent (exec root) ─▶ driver.start ─▶ running ─▶ `start` event
+    lock ─▶ settle the last run ─▶ network ─▶ command (thread) ─▶ intent (exec root) ─▶ driver.start ─▶ running
+         ─▶ `start` event
 
-Clients that attached before are handed over with the command, so they miss no byte.
+Clients that attached before are handed over with the command, so they miss no byte. The network comes first, since
+its addresses are in the container's files; a start that fails gives it back.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from windlass.engine.errors import BadParameter, Conflict, Internal, JobError, N
 from windlass.execdriver.driver import Running, StartError
 from windlass.jobs.containers import Start
 
+from .attachment import attach_network, follow_links, release, watch
 from .command import build_command
 from .container import Client, Container
 from .daemon import Daemon
@@ -53,16 +56,19 @@ async def start_locked(daemon: Daemon, container: Container) -> None:
             await _run(daemon, container)
     except (StartError, JobError, OSError, ValueError) as exc:
         error = _explain(exc)
+        await release(daemon, container)
         await _note_failure(daemon, container, exc, error)
         raise error from exc
     await daemon.tell(container, "start")
+    await follow_links(daemon, container)
 
 
 async def _run(daemon: Daemon, container: Container) -> None:
     rootfs = await daemon.graph.rootfs(container.id)
+    attachment = await attach_network(daemon, container)
     folder, log_path = daemon.folder(container.id), daemon.log_path(container.id)
     init = daemon.driver.init_program()
-    command = await trio.to_thread.run_sync(build_command, container, rootfs, folder, log_path, init)
+    command = await trio.to_thread.run_sync(build_command, container, attachment, rootfs, folder, log_path, init)
     started_ns = time.time_ns()
     await daemon.store.intend_run(container.id, started_ns)
     clients = list(container.clients)
@@ -70,6 +76,7 @@ async def _run(daemon: Daemon, container: Container) -> None:
     late, container.clients = container.clients[len(clients) :], clients
     container.settle_clients(attached)
     container.running, container.is_settled = running, False
+    await watch(daemon, container, attachment, running)
     begun(daemon, container, started_ns)
     for client in late:  # these came while the driver was at work
         await attach_late(running, client)

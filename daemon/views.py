@@ -9,12 +9,13 @@ import time
 import trio
 
 from windlass.graphdriver.driver import Driver as GraphDriver
-from windlass.jobs.container_config import EndpointSettings, HostConfig
+from windlass.jobs.container_config import EndpointSettings
 from windlass.jobs.container_views import NEVER
 from windlass.lib import timestamp
 from windlass.lib.rootfs import Overlay, RootFS
 
 from .container import Container
+from .endpoints import endpoints
 from .lifecycle import State
 
 
@@ -58,9 +59,11 @@ def status_text(container: Container) -> str:
             return "Created"
 
 
-def networks(host: HostConfig) -> dict[str, EndpointSettings]:
-    """The networks that a container is in; until they are built, by name only."""
-    return {host.NetworkMode: EndpointSettings()}
+def networks(container: Container) -> dict[str, EndpointSettings]:
+    """The networks that a container is in: what it has of them while it runs, what it asks for else."""
+    if container.config.NetworkDisabled:
+        return {}
+    return endpoints(container) | (container.sandbox.endpoints if container.sandbox else {})
 
 
 async def sizes(graph: GraphDriver, container: Container) -> tuple[int, int]:
