@@ -80,6 +80,8 @@ class Networking:
         self._publishers: dict[str, Publisher] = {}
         self._netlink: Netlink | None = None
         self.is_reconciled = trio.Event()  # who runs is known
+        self.background = trio.CancelScope()  # around `come_up`, until `close`
+        self.is_over = trio.Event()  # nothing goes on in the background any more
         self._is_up = trio.Event()
         self._failure = ""
 
@@ -187,7 +189,9 @@ class Networking:
 
     async def close(self) -> None:
         """Let go of the kernel. Without a container, nothing is left on the host either."""
-        if self._netlink is not None and not self._failure and not self.sandboxes:
+        self.background.cancel()
+        await self.is_over.wait()
+        if self._is_up.is_set() and not self._failure and not self.sandboxes:
             for network in [each for each in self.networks if each.id in self.made]:
                 await _quietly(self.unmake, network)
             await _quietly(self.helper.stop)

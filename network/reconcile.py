@@ -44,24 +44,30 @@ async def sandboxes_reconcile(net: Networking, job: Job[SandboxesReconcile]) -> 
 
 
 async def come_up(net: Networking) -> None:
-    """Open the kernel's handles and bring the host to agree; then let the waiting jobs go on. Never raises."""
+    """Open the kernel's handles, bring the host to agree, and follow what happens there. Never raises."""
     current.set(None)  # the job that asked for this ends; this goes on
     try:
-        await net.open()
-        await net.networks.prepare(net)
-        await net.is_reconciled.wait()
-        _reserve(net)
-        await _clean(net)
-        await _restore(net)
-    except (OSError, JobError, ImportError) as exc:
+        with net.background:
+            await _open(net)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(follow_helper, net)
+                if net.settings.EnableIptables:
+                    nursery.start_soon(net.firewall.watch)
+    except* (OSError, JobError, ImportError) as failures:
         logger.exception("networks cannot be used")
-        net.is_ready(str(exc) or type(exc).__name__)
-        return
+        net.is_ready(str(failures.exceptions[0]) or "unknown")
+    finally:
+        net.is_over.set()
+
+
+async def _open(net: Networking) -> None:
+    await net.open()
+    await net.networks.prepare(net)
+    await net.is_reconciled.wait()
+    _reserve(net)
+    await _clean(net)
+    await _restore(net)
     net.is_ready()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(follow_helper, net)
-        if net.settings.EnableIptables:
-            nursery.start_soon(net.firewall.watch)
 
 
 def _decode(id: str, encoded: bytes) -> SandboxRecord | None:
