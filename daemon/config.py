@@ -94,7 +94,7 @@ def join_env(base: Iterable[str], added: Iterable[str]) -> list[str]:
 def environment(
     config: Config, hostname: str, tty: bool, home: str, added: Iterable[str] = (), linked: Iterable[str] = ()
 ) -> tuple[str, ...]:
-    """The environment: the engine's entries, those of links, the container's, `added`, and HOME where nobody gave it."""
+    """The environment: the engine's entries, links', the container's, `added`, and HOME where nobody gave it."""
     own = [PATH, f"HOSTNAME={hostname}", *(["TERM=xterm"] if tty else []), *linked]
     env = join_env(join_env(own, config.Env or []), added)
     if not any(entry.startswith("HOME=") for entry in env):
