@@ -22,7 +22,7 @@ from windlass.jobs.images import ImageGet, ImageRecord
 from .config import merge, requested
 from .container import Container, Definition, Outcome
 from .daemon import Daemon
-from .endpoints import settle_networks
+from .endpoints import main_network, settle_networks
 from .host import check_host
 from .links import register_links
 from .names import check_name, new_id
@@ -43,7 +43,7 @@ async def create(daemon: Daemon, job: Job[Create]) -> Created:
         image = await daemon.engine.call(ImageGet(name=config.Image, platform=params.platform))
         config = merge(config, image.config)
         host = register_links(daemon.containers, check_host(params, config, warnings.append))
-        networking = settle_networks(params, host)
+        networking = settle_networks(params, host, await main_network(daemon.engine, params))
         if not config.Hostname:
             config = msgspec.structs.replace(config, Hostname=default_hostname(id, host.NetworkMode, host.UTSMode))
         definition = Definition(

@@ -12,9 +12,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from windlass.engine.errors import BadParameter
+from windlass.engine import Engine
+from windlass.engine.errors import BadParameter, JobError
 from windlass.jobs.container_config import EndpointIPAMConfig, EndpointSettings, HostConfig, NetworkingConfig
 from windlass.jobs.containers import Create
+from windlass.jobs.networks import NetworkInspect
 
 from .container import Container
 from .ports import parse_port
@@ -104,13 +106,24 @@ def _check_shared(params: Create, host: HostConfig, mode: str) -> None:
             )
 
 
-def settle_networks(params: Create, host: HostConfig) -> NetworkingConfig:
-    """Make one entry per network of NetworkMode and EndpointsConfig, the NetworkMode's first. Raises BadParameter."""
+async def main_network(engine: Engine, params: Create) -> str:
+    """The network that NetworkMode means, by the word for it in EndpointsConfig: one may say its name, one its id."""
+    mode, given = network_name(params.HostConfig.NetworkMode), params.NetworkingConfig.EndpointsConfig or {}
+    if not given or mode in given or not is_user_defined(mode):
+        return mode
+    try:
+        network = await engine.call(NetworkInspect(name=mode))
+    except JobError:
+        return mode
+    return next((name for name in (network.Name, network.Id) if name in given), mode)
+
+
+def settle_networks(params: Create, host: HostConfig, mode: str) -> NetworkingConfig:
+    """Make one entry per network of EndpointsConfig, the first being `mode`, the main one. Raises BadParameter."""
     given = {
         network_name(name): check_endpoint(name, settings or EndpointSettings())
         for name, settings in (params.NetworkingConfig.EndpointsConfig or {}).items()
     }
-    mode = network_name(host.NetworkMode)
     if shared_container(mode):
         if given:
             raise BadParameter(SHARED_NETWORK, key="NetworkingConfig")

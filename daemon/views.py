@@ -63,7 +63,7 @@ def networks(container: Container) -> dict[str, EndpointSettings]:
     """The networks that a container is in: what it has of them while it runs, what it asks for else."""
     if container.config.NetworkDisabled:
         return {}
-    return endpoints(container) | (container.sandbox.endpoints if container.sandbox else {})
+    return dict(container.sandbox.endpoints) if container.sandbox else endpoints(container)
 
 
 async def sizes(graph: GraphDriver, container: Container) -> tuple[int, int]:
