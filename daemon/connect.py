@@ -65,7 +65,8 @@ async def endpoint_remove(daemon: Daemon, job: Job[EndpointRemove]) -> None:
         current = endpoints(container)
         key = _key(current, params.network, params.network_id)
         if key is None:
-            raise Denied(f"container {container.id} is not connected to network {params.network}")
+            the = "" if container.is_running else "the "  # dockerd's two sentences for it
+            raise Denied(f"container {container.id} is not connected to {the}network {params.network}")
         wanted = {name: each for name, each in current.items() if name != key}
         await _change(daemon, container, wanted, lambda pid: _unplug(daemon, container, params, pid))
 
@@ -81,7 +82,7 @@ async def endpoint_networks(daemon: Daemon, job: Job[EndpointNetworks]) -> list[
 def _check_changeable(container: Container) -> None:
     if not container.is_running and not container.life.allows(Step.STARTED):
         raise Conflict(
-            f"container {container.id} is marked for removal and cannot be connected or disconnected to the network"
+            f"Container {container.id} is marked for removal and cannot be connected or disconnected to the network"
         )
 
 

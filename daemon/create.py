@@ -16,14 +16,15 @@ import trio
 
 from windlass.engine import Job
 from windlass.engine.errors import BadParameter
+from windlass.jobs.container_config import HostConfig
 from windlass.jobs.containers import Create, Created
 from windlass.jobs.images import ImageGet, ImageRecord
 
 from .config import merge, requested
 from .container import Container, Definition, Outcome
 from .daemon import Daemon
-from .endpoints import main_network, settle_networks
-from .host import check_host
+from .endpoints import main_network, settle_networks, shared_container
+from .host import check_host, warn_of_config
 from .links import register_links
 from .names import check_name, new_id
 
@@ -37,12 +38,14 @@ async def create(daemon: Daemon, job: Job[Create]) -> Created:
     if not config.Image:
         raise BadParameter("no image specified", key="Image")
     _check_platform(params.platform)
+    host = check_host(params, warnings.append)
     async with AsyncExitStack() as undo:
         id = new_id()
         name = _hold(daemon, undo, name, id)
         image = await daemon.engine.call(ImageGet(name=config.Image, platform=params.platform))
         config = merge(config, image.config)
-        host = register_links(daemon.containers, check_host(params, config, warnings.append))
+        warn_of_config(config, warnings.append)
+        host = register_links(daemon.containers, _by_id(daemon, host))
         networking = settle_networks(params, host, await main_network(daemon.engine, params))
         if not config.Hostname:
             config = msgspec.structs.replace(config, Hostname=default_hostname(id, host.NetworkMode, host.UTSMode))
@@ -68,6 +71,13 @@ async def create(daemon: Daemon, job: Job[Create]) -> Created:
 def default_hostname(id: str, network: str, uts: str) -> str:
     """What a container is called when nobody said: the short id, or the host's name where it shares that."""
     return platform.node() if network == "host" or uts == "host" else id[:12]
+
+
+def _by_id(daemon: Daemon, host: HostConfig) -> HostConfig:
+    """Let `container:NAME` survive renaming (moby: adaptSharedNamespaceContainer)."""
+    word = shared_container(host.NetworkMode)
+    other = daemon.containers.find(word) if word else None
+    return msgspec.structs.replace(host, NetworkMode=f"container:{other.id}") if other else host
 
 
 def _hold(daemon: Daemon, undo: AsyncExitStack, name: str, id: str) -> str:

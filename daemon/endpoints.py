@@ -71,7 +71,7 @@ def check_network_mode(params: Create, warn: Callable[[str], None]) -> None:
     if mode.partition(":")[0] == "container":
         _check_shared(params, host, mode)
     elif ":" in mode:
-        raise BadParameter(f"invalid network mode: {mode}", key="NetworkMode")
+        raise BadParameter(f"Invalid network mode: {mode}", key="NetworkMode")
     if mode == "host" and host.Links:
         raise BadParameter(NO_LINKS.format("host type networking"), key="Links")
     if host.UTSMode == "host" and params.Hostname:
@@ -84,7 +84,7 @@ def check_network_mode(params: Create, warn: Callable[[str], None]) -> None:
 
 def _check_shared(params: Create, host: HostConfig, mode: str) -> None:
     if not shared_container(mode):
-        raise BadParameter("invalid network mode: invalid container format container:<name|id>", key="NetworkMode")
+        raise BadParameter("Invalid network mode: invalid container format container:<name|id>", key="NetworkMode")
     if host.Links:
         raise BadParameter(NO_LINKS.format("container type network"), key="Links")
     conflicts = {

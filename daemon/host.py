@@ -59,7 +59,7 @@ MODES: dict[str, tuple[str, ...]] = {
 }
 
 
-def check_host(params: Create, config: Config, warn: Callable[[str], None]) -> HostConfig:
+def check_host(params: Create, warn: Callable[[str], None]) -> HostConfig:
     """Return the request's HostConfig with defaults filled in.
 
     Raises BadParameter for what makes no sense, Unsupported for what is not built.
@@ -76,7 +76,7 @@ def check_host(params: Create, config: Config, warn: Callable[[str], None]) -> H
     check_mounts(host, params)
     check_log(host)
     host = check_limits(host, warn)
-    _warn(host, config, warn)
+    _warn(host, warn)
     return _with_defaults(host)
 
 
@@ -142,9 +142,13 @@ def capabilities(host: HostConfig) -> frozenset[str]:
     return frozenset((base - dropped) | added)
 
 
-def _warn(host: HostConfig, config: Config, warn: Callable[[str], None]) -> None:
+def _warn(host: HostConfig, warn: Callable[[str], None]) -> None:
     for what in dict.fromkeys(what for field, what in IGNORED.items() if getattr(host, field)):
         warn(f"Your engine does not support {what} yet. Discarded.")
+
+
+def warn_of_config(config: Config, warn: Callable[[str], None]) -> None:
+    """Tell what of the image's and the request's configuration is kept without effect."""
     if config.Volumes:
         warn("The volumes of the image are not used yet: what is written there stays in the container.")
     if config.Healthcheck and config.Healthcheck.Test and config.Healthcheck.Test != ["NONE"]:

@@ -23,7 +23,7 @@ def parse_port(text: str) -> list[str]:
     if not 0 < first <= last <= 65535:
         raise BadParameter(f'invalid port specification: "{text}"', key="Ports")
     if proto not in PROTOCOLS:
-        raise BadParameter(f"invalid proto: {match[3]}", key="Ports")
+        raise BadParameter(f"Invalid proto: {match[3]}", key="Ports")
     return [f"{port}/{proto}" for port in range(first, last + 1)]
 
 

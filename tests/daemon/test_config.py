@@ -114,7 +114,7 @@ def test_durations_are_for_people(seconds: float, text: str) -> None:
 def host(**values: object) -> HostConfig:
     """Check a HostConfig as create does."""
     params = Create(HostConfig=HostConfig(**values))  # type: ignore[arg-type]
-    return check_host(params, Config(), lambda warning: None)
+    return check_host(params, lambda warning: None)
 
 
 def test_defaults_are_filled_in_as_inspect_shows_them() -> None:
