@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: one cffi module, and one static executable beside its only caller."""
+"""What pyproject.toml cannot say: one cffi module, and two static executables beside their callers."""
 
 import os
 import shutil
@@ -25,18 +25,24 @@ def compiler() -> list[str]:
     return ["musl-gcc", "-idirafter", "/usr/include", "-idirafter", f"/usr/include/{multiarch}"]
 
 
+def build(target: Path, sources: list[str]) -> None:
+    subprocess.run([*compiler(), *FLAGS, "-o", f"{target}.new", *sources, "-s"], check=True)
+    Path(f"{target}.new").replace(target)
+
+
 class BuildExt(build_ext):
-    """Builds the cffi module, then the shim into the package."""
+    """Builds the cffi modules, then the executables into the package."""
 
     def run(self) -> None:
         super().run()
         in_place = self.inplace or self.editable_mode
         where = NATIVE if in_place else Path(self.build_lib, *NATIVE.parts[1:])
         where.mkdir(parents=True, exist_ok=True)
-        sources = sorted(str(path) for path in (NATIVE / "c").glob("*.c"))
-        target = where / "windlass-shim"
-        subprocess.run([*compiler(), *FLAGS, "-o", f"{target}.new", *sources, "-s"], check=True)
-        Path(f"{target}.new").replace(target)
+        # The network helper runs once a daemon, the shim once a container: whose pages must be few.
+        network = sorted(str(path) for path in (NATIVE / "c").glob("net*.c"))
+        others = sorted({str(path) for path in (NATIVE / "c").glob("*.c")} - set(network))
+        build(where / "windlass-shim", others)
+        build(where / "windlass-net", [str(NATIVE / "c" / "main.c"), str(NATIVE / "c" / "sys.c"), *network])
 
 
 setup(

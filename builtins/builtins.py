@@ -39,6 +39,7 @@ from windlass.lib.version import VERSION, commit
 from windlass.network.install import install as install_networks
 
 SHIM = Path(native.__file__).with_name("windlass-shim")
+HELPER = SHIM.with_name("windlass-net")  # for names and ports of all containers
 FAILED = 1  # exit status of a daemon that could not start
 GRAPH_DRIVERS = {"overlay2": Overlay2, "vfs": Vfs}  # the best first
 
@@ -152,7 +153,7 @@ async def build(engine: Engine, config: Config, held: ExitStack) -> None:
     driver = held.enter_context(closing(exec_driver(config.exec_driver, exec_root, engine.nursery)))
     graph = graph_driver(config.storage_driver, data_root, str(SHIM))
     install_images(engine, database=durable, graph=graph, data_root=data_root)
-    install_networks(engine, nursery=engine.nursery, durable=durable, run=run, exec_root=exec_root, program=str(SHIM))
+    install_networks(engine, nursery=engine.nursery, durable=durable, run=run, exec_root=exec_root, program=str(HELPER))
     await engine.call(_networkdriver(config))
     await install_daemon(
         engine,

@@ -1,6 +1,6 @@
 """The helper: one process a daemon, which answers names and carries or holds ports, and outlives the daemon.
 
-`windlass-shim net` (execdriver/native/c/net*.c) is started with the first container that needs it. A later daemon
+`windlass-net net` (execdriver/native/c/net*.c) is started with the first container that needs it. A later daemon
 finds it by its control socket and goes on with it; should it have died, a new one is started, and the owner hands over
 everything again. What names mean is in files that it reads at each question, so writing them needs no helper.
 
@@ -165,7 +165,7 @@ class Helper:
             fds.append(os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
             fds += [lifted(fds[0]), lifted(listener.fileno()), lifted(fds[1])]
             actions = [*_NULL_STREAMS, (os.POSIX_SPAWN_DUP2, fds[3], 3), (os.POSIX_SPAWN_DUP2, fds[4], 4)]
-            arguments = ["windlass-shim", *self._arguments]
+            arguments = ["windlass-net", *self._arguments]
             os.posix_spawn(f"/proc/self/fd/{fds[2]}", arguments, {}, file_actions=actions)
 
     @contextlib.contextmanager

@@ -22,7 +22,7 @@ from windlass.network.helper import Helper
 
 pytestmark = pytest.mark.root
 
-PROGRAM = str(Path(windlass.execdriver.native.__file__).with_name("windlass-shim"))
+PROGRAM = str(Path(windlass.execdriver.native.__file__).with_name("windlass-net"))
 
 
 @pytest.fixture

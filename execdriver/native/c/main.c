@@ -5,10 +5,11 @@
 #include "message.h"
 #include "modes.h"
 
-/* Modes whose file is not linked in are not there: the fuzz builds leave some out. */
+/* Modes whose file is not linked in are not there: windlass-net has `net` alone, the shim all others. */
 #pragma weak init_main
 #pragma weak logs_main
 #pragma weak net_main
+#pragma weak run_main
 #pragma weak unpack_main
 
 static int version_main(int argc, char **argv)

@@ -1,0 +1,4 @@
+/* What sys.h declares. */
+#include "sys.h"
+
+const char *syscall_name = "";
