@@ -341,3 +341,7 @@ def eventually(true: object, patience: float = PATIENCE) -> None:
     while not true():  # type: ignore[operator]
         assert time.monotonic() < end, "it does not come true"
         time.sleep(0.005)
+
+
+def is_zombie(pid: int | str) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"

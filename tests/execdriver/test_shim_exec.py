@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.execdriver import harness
+from tests.execdriver import harness, tracing
 from tests.execdriver.harness import (
     ALL,
     NAMESPACES,
@@ -203,3 +203,27 @@ def test_a_client_of_an_exec_detaches_by_keys_and_the_process_runs_on(busy: Shim
     assert busy.control.expect(Rec.EXIT, 1).a == 130
     client.close()
     again.close()
+
+
+def test_an_execs_terminal_may_be_heard_before_its_pid(busy: Shim) -> None:
+    """The child sends its terminal while the middle process, which made it, has yet to tell its pid.
+
+    Once both used one socket, and an exec failed now and then with the errno 0 of the terminal's message.
+    """
+    client = Client()
+    with tracing.child_first(busy.pid) as hold:
+        busy.exec(["tty"], 1, client, stdio=Stdio.TTY)
+        hold()
+    assert started(busy.control, 1) > 0
+    assert client.read_all() == b"/dev/pts/0\r\n"
+    assert busy.control.expect(Rec.EXIT, 1).a == 0
+    client.close()
+
+
+def test_an_exec_that_fails_before_its_pid_is_heard_fails_with_its_own_reason(busy: Shim) -> None:
+    with tracing.child_first(busy.pid) as hold:
+        busy.exec(["no-such-program"], 1)
+        hold()
+    failed = busy.control.expect(Rec.FAILED, 1)
+    assert failed.a == ENOENT
+    assert not [pid for pid in children(busy.pid) if harness.is_zombie(pid)]

@@ -9,7 +9,8 @@
 
 #include "oplist.h"
 
-/* What the child, or an exec's middle process, tells the shim over its status socket; EOF: the program runs. */
+/* What the child, or an exec's middle process, tells the shim, each over a socket of its own; EOF of the child's: the
+ * program runs. */
 enum status_kind { STATUS_FAILED = 1, STATUS_TERMINAL = 2, STATUS_PID = 3 };
 struct status {
     int kind, error, index, pid;

@@ -24,6 +24,7 @@ struct plan {
     int cgroup;          /* descriptor or -1 */
     int stdio[3];        /* -1: the shim's /dev/null */
     int status;          /* the child's end */
+    int middle;          /* the middle process's: on one socket the child could be heard before the one that made it */
 };
 
 static pid_t clone_process(uint64_t flags, int cgroup, int *pidfd, int exit_signal)
@@ -123,6 +124,7 @@ static _Noreturn void run_exec(struct plan *plan)
 {
     struct child child = new_child(plan);
     setsid();
+    close(plan->middle);
     if (plan->cgroup >= 0)
         close(plan->cgroup);
     child.root = CALL(openat, AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -138,19 +140,19 @@ static void run_before_join(struct plan *plan)
     struct child nobody = {.root = -1};
     for (; plan->op->code != OP_JOIN; plan->op = oplist_next(plan->list, plan->op), plan->index++)
         if (plan->op->code == OP_WRITE && op_write(&nobody, plan->op))
-            give_up(plan->status, plan->index);
+            give_up(plan->middle, plan->index);
 }
 
 /* The middle process is in the container's namespaces but, for pids, only its children are: nobody inside sees it. */
 static _Noreturn void run_middle(struct plan *plan)
 {
-    int init = the_init->pidfd, keep[] = {plan->status, plan->cgroup, init};
+    int init = the_init->pidfd, keep[] = {plan->status, plan->middle, plan->cgroup, init};
     reset_signals();
     take_stdio(plan->stdio);
     run_before_join(plan);
-    close_others(keep, 3);
+    close_others(keep, 4);
     if (CALL(setns, init, (int)plan->namespaces))
-        give_up(plan->status, plan->index);
+        give_up(plan->middle, plan->index);
     close(init);
     plan->op = oplist_next(plan->list, plan->op);
     pid_t pid = clone_process(CLONE_PARENT, plan->cgroup, NULL, 0);
@@ -159,21 +161,34 @@ static _Noreturn void run_middle(struct plan *plan)
         run_exec(plan);
     }
     if (pid < 0)
-        give_up(plan->status, plan->index);
+        give_up(plan->middle, plan->index);
     struct status report = {.kind = STATUS_PID, .pid = pid};
-    send(plan->status, &report, sizeof report, MSG_NOSIGNAL);
+    send(plan->middle, &report, sizeof report, MSG_NOSIGNAL);
     _exit(0);
 }
 
-/* Fill what both kinds need. Returns 0, or -1 with errno. */
-static int open_plan(struct plan *plan)
+static int open_pair(int *ours, int *theirs)
 {
     int pair[2];
     syscall_name = "socketpair";
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
         return -1;
-    plan->process->status.fd = pair[0];
-    plan->status = pair[1];
+    *ours = pair[0];
+    *theirs = pair[1];
+    return 0;
+}
+
+static struct plan new_plan(struct process *process, const struct oplist *list)
+{
+    return (struct plan){
+        .process = process, .list = list, .cgroup = -1, .stdio = {-1, -1, -1}, .status = -1, .middle = -1};
+}
+
+/* Fill what both kinds need. Returns 0, or -1 with errno. */
+static int open_plan(struct plan *plan)
+{
+    if (open_pair(&plan->process->status.fd, &plan->status))
+        return -1;
     syscall_name = "pipe2";
     return stdio_open(plan->process, plan->stdio);
 }
@@ -181,6 +196,7 @@ static int open_plan(struct plan *plan)
 static void close_plan(struct plan *plan)
 {
     close_keeping_errno(plan->status);
+    close_keeping_errno(plan->middle);
     for (int i = 0; i < 3; i++)
         close_keeping_errno(plan->stdio[i]);
 }
@@ -200,7 +216,8 @@ static void leave_pids(void)
 
 int spawn_init(struct process *process, const struct oplist *list, const struct op *clone, int *index)
 {
-    struct plan plan = {.process = process, .list = list, .index = *index + 1, .stdio = {-1, -1, -1}, .status = -1};
+    struct plan plan = new_plan(process, list);
+    plan.index = *index + 1;
     plan.op = oplist_next(list, clone);
     plan.cgroup = clone->b == NONE ? -1 : shim.slots[clone->b];
     errno = EBADMSG;
@@ -215,11 +232,11 @@ int spawn_init(struct process *process, const struct oplist *list, const struct 
 }
 
 /* What the middle process has reported: the pid, or its failure, which is left in errno. */
-static pid_t receive_pid(int status, int *index)
+static pid_t receive_pid(int said, int *index)
 {
     struct status report;
     errno = ESRCH; /* killed before it could say a word */
-    if (recv(status, &report, sizeof report, MSG_DONTWAIT) != sizeof report)
+    if (recv(said, &report, sizeof report, MSG_DONTWAIT) != sizeof report)
         return -1;
     if (report.kind == STATUS_PID)
         return report.pid;
@@ -246,22 +263,23 @@ static const struct op *find_join(const struct oplist *list, int *index)
 
 int spawn_exec(struct process *process, const struct oplist *list, int *index)
 {
-    struct plan plan = {.process = process, .list = list, .stdio = {-1, -1, -1}, .status = -1};
+    struct plan plan = new_plan(process, list);
     const struct op *join = find_join(list, index);
+    int said = -1;
     if (!join)
         return close_slots(), -1;
     plan.op = oplist_first(list);
     plan.namespaces = join->a;
     plan.cgroup = join->b == NONE ? -1 : shim.slots[join->b];
-    pid_t middle = open_plan(&plan) ? -1 : clone_process(0, -1, NULL, SIGCHLD);
+    pid_t middle = open_plan(&plan) || open_pair(&said, &plan.middle) ? -1 : clone_process(0, -1, NULL, SIGCHLD);
     if (middle == 0)
         run_middle(&plan);
     close_plan(&plan);
     close_slots();
-    if (middle < 0)
-        return -1;
-    waitpid(middle, NULL, 0);
-    process->pid = receive_pid(process->status.fd, index);
+    if (middle >= 0)
+        waitpid(middle, NULL, 0);
+    process->pid = middle < 0 ? -1 : receive_pid(said, index);
+    close_keeping_errno(said);
     /* Nobody has reaped it yet: the number cannot have been given away. */
     process->pidfd = process->pid < 0 ? -1 : CALL(pidfd_open, process->pid, 0);
     return process->pid < 0 ? -1 : 0;
