@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,6 +30,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_sessionstart() -> None:
+    # A shell starts what runs in the background with SIGINT ignored, and children inherit that: no Ctrl-C would come.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     leaks.remember()
 
 
