@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import sys
@@ -35,8 +36,12 @@ def run(values: dict[str, Any]) -> int:
 
 def serve(settings: Any) -> int:
     """Run the daemon that `settings` describe, in this process."""
+    gc.disable()
     from windlass.builtins import run_daemon
 
+    # All of this stays: looking for garbage in it, now and in every later collection, is time wasted.
+    gc.freeze()
+    gc.enable()
     os.umask(0o022)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -75,12 +75,14 @@ KEYS = {field.encode_name: field.name for field in msgspec.structs.fields(Config
 
 def read(path: Path) -> dict[str, Any]:
     """The settings in the file `path`, by field of Config. Raises ConfigError, or OSError when it cannot be read."""
-    import yaml  # 30 ms, for those who have a file
-
     with path.open("rb") as file:
         text = file.read(MAX_BYTES + 1)
     if len(text) > MAX_BYTES:
         raise ConfigError(f"{path} is larger than {MAX_BYTES} bytes")
+    if not text.strip():
+        return {}
+    import yaml  # 30 ms, for those who have something in a file
+
     try:
         settings = yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as exc:
