@@ -20,7 +20,7 @@ import trio
 
 from windlass.engine import Peer
 
-from . import fast, slow
+from . import fast
 from .body import Body
 from .errors import Refused
 from .head import Head
@@ -141,6 +141,8 @@ class Connection:
         parsed = fast.parse_again(head, limits.fields)
         if parsed is not None:
             return parsed, Body(self, parsed)
+        from . import slow  # h11: 5 ms, which no start has to wait for
+
         parsed, connection = slow.parse(head, limits.fields, limits.head)
         return parsed, Body(self, parsed, slow.Chunks(connection) if parsed.length is None else None)
 
