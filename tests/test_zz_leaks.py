@@ -14,8 +14,10 @@ pytestmark = pytest.mark.root
 
 def test_a_process_that_names_our_folder_is_found() -> None:
     """The check can fail: a process left behind is seen, and is gone when it is ended."""
-    argv = [sys.executable, "-c", "input()", str(daemon.SESSION / "left")]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as left:
+    argv = [sys.executable, "-c", "input('here')", str(daemon.SESSION / "left")]
+    pipe, null = subprocess.PIPE, subprocess.DEVNULL
+    with subprocess.Popen(argv, stdin=pipe, stdout=pipe, stderr=null) as left:
+        assert left.stdout and left.stdout.read(4) == b"here"  # the kernel shows its arguments a little after exec
         assert any(entry.startswith(f"{left.pid} ") for entry in leaks.processes())
     assert not any(entry.startswith(f"{left.pid} ") for entry in leaks.processes())
 
