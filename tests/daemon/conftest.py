@@ -7,7 +7,7 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -87,14 +87,20 @@ class Roots:
         (root / "exec").mkdir(exist_ok=True)
 
     @asynccontextmanager
-    async def life(self, *, remove: bool = True) -> AsyncIterator[Yard]:
-        """One life of an engine; at its end all containers are removed, unless the test wants them to live on."""
+    async def life(
+        self, *, remove: bool = True, before: Callable[[Engine], None] = lambda engine: None
+    ) -> AsyncIterator[Yard]:
+        """One life of an engine; at its end all containers are removed, unless the test wants them to live on.
+
+        `before` may register jobs of siblings that the daemon finds when it is installed.
+        """
         async with trio.open_nursery() as nursery, Engine() as engine:
             driver = NativeDriver(self.root / "exec", nursery)
             durable, run = Database(self.root / "data" / "db"), Database(self.root / "exec" / "db", "OFF")
             graph = Overlay2(self.root / "data" / "overlay2", SHIM)
             events.install(engine)
             await install_image(engine, graph)
+            before(engine)
             told = engine.job("events")
             told.stdout = capture = Capture()
             nursery.start_soon(told.run)
