@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+from .network_settings import mistakes
+
 DEFAULT_SOCKET = "/var/run/windlass.sock"
 DEFAULT_HOST = f"unix://{DEFAULT_SOCKET}"
 DEFAULT_FILES = (Path("/etc/windlass/daemon.yaml"), Path("/etc/windlass/daemon.json"))
@@ -110,9 +112,12 @@ def make(flags: dict[str, Any], file: Path | None = None) -> Config:
         key: [*settings.get(key, []), *value] if isinstance(value, list) else value for key, value in flags.items()
     }
     try:
-        return msgspec.convert({key.replace("_", "-"): value for key, value in merged.items()}, Config)
+        config = msgspec.convert({key.replace("_", "-"): value for key, value in merged.items()}, Config)
     except msgspec.ValidationError as exc:
         raise ConfigError(f"{file or 'command line'}: {str(exc)[:1].lower()}{str(exc)[1:]}") from None
+    if wrong := next(mistakes(config), ""):
+        raise ConfigError(wrong)
+    return config
 
 
 def _with_hint(key: str) -> str:
