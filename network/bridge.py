@@ -1,4 +1,8 @@
-"""The driver `bridge`: a bridge on the host, a veth pair for each container."""
+"""The driver `bridge`: a bridge on the host, a veth pair for each container.
+
+A bridge that we make carries our alias, by which it is known as ours, after a crash too. One that is there already
+(`com.docker.network.bridge.name` of somebody's own) is used, and left when the network goes.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,11 @@ import ipaddress
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast, get_args
 
-from windlass.engine.errors import BadParameter, Denied
+from windlass.engine.errors import BadParameter, Conflict, Denied
 
 from . import options
 from .model import Network
-from .netlink import AddressInterface, Interface
+from .netlink import AddressInterface, Interface, Netlink
 from .records import EndpointRecord
 from .rules import Mode, NetworkRules
 
@@ -44,24 +48,12 @@ class Bridge:
         return network
 
     async def create(self, net: Networking, network: Network) -> None:
-        addresses = tuple(_host_address(network, version) for version in (4, 6))
-        device, alias = self.bridge(network), options.alias(net.table)
-        mtu = options.mtu(network.options)
-
-        def create() -> None:
-            present = [each for each in addresses if each is not None]
-            net.netlink.create_bridge(device, present, mtu=mtu, alias=alias, ensure=True)
-
-        await net.thread.run(create)
+        """Make the bridge, or complete the one that is there. Raises Conflict when the device is not ours to use."""
+        await net.thread.run(_create, net.netlink, network, self.bridge(network), options.alias(net.table))
 
     async def delete(self, net: Networking, network: Network) -> None:
-        device, alias = self.bridge(network), options.alias(net.table)
-
-        def delete() -> None:
-            if any(each.name == device and each.alias == alias for each in net.netlink.links()):
-                net.netlink.delete_link(device)
-
-        await net.thread.run(delete)
+        """Delete the bridge, unless somebody else has made it."""
+        await net.thread.run(delete_own, net.netlink, self.bridge(network), options.alias(net.table))
 
     def bridge(self, network: Network) -> str:
         return network.options.get(options.BRIDGE_NAME) or f"wl-{network.id[:12]}"
@@ -126,3 +118,35 @@ def _mode(network: Network, version: int) -> Mode:
     if mode == "isolated" and not network.internal:
         raise BadParameter("gateway mode 'isolated' can only be used for an internal network", key=key)
     return cast(Mode, mode)
+
+
+# -- in the network thread -------------------------------------------------------------------------------------------
+
+
+def _create(netlink: Netlink, network: Network, device: str, alias: str) -> None:
+    existing = next((each for each in netlink.links() if each.name == device), None)
+    if existing and existing.kind != "bridge":
+        raise Conflict(f"cannot create network {network.name}: device {device} is there and is no bridge")
+    if existing and existing.alias.startswith(options.alias("")) and existing.alias != alias:
+        raise Conflict(f"cannot create network {network.name}: bridge {device} is another daemon's")
+    addresses = [_host_address(network, version) for version in (4, 6)]
+    netlink.create_bridge(
+        device,
+        [each for each in addresses if each is not None],
+        mtu=options.mtu(network.options),
+        mac=_mac(network),
+        # Somebody else's bridge stays theirs: with our alias it would be deleted with the network.
+        alias="" if existing else alias,
+        ensure=True,
+    )
+
+
+def delete_own(netlink: Netlink, device: str, alias: str) -> None:
+    """Delete the device if it carries the alias."""
+    if any(each.name == device and each.alias == alias for each in netlink.links()):
+        netlink.delete_link(device)
+
+
+def _mac(network: Network) -> str:
+    """The bridge's own MAC address. It must not change as ports come and go: the host and containers remember it."""
+    return "02:42:" + ":".join(network.id[at : at + 2] for at in range(0, 8, 2))

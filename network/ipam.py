@@ -216,8 +216,10 @@ def _wrong(config: IPAMConfig) -> list[str]:
     subnet = _parse(config.Subnet)
     if subnet is None:
         return [f"invalid subnet {config.Subnet}: invalid CIDR block notation"]
+    if not subnet.prefixlen or subnet.is_multicast or subnet.is_loopback or subnet.network_address.is_unspecified:
+        return [f"invalid subnet {config.Subnet}: no container can have an address of it"]
     wrong = []
-    if config.Subnet.partition("/")[0] != str(subnet.network_address) and _has_host_bits(config.Subnet):
+    if _has_host_bits(config.Subnet):
         wrong.append(f"invalid subnet {config.Subnet}: it should be {subnet}")
     wrong += _wrong_range(config.IPRange, subnet)
     if config.Gateway and (reason := _wrong_address(config.Gateway, subnet)):
@@ -251,6 +253,8 @@ def _wrong_address(text: str, subnet: Subnet) -> str:
         address = ip_address(text)
     except ValueError:
         return "invalid address"
+    if "%" in text:
+        return "invalid address"
     if address.version != subnet.version:
         return f"parent subnet is an IPv{subnet.version} block"
     return "" if address in subnet else f"parent subnet {subnet} doesn't contain this address"
@@ -283,10 +287,12 @@ def resolve(config: IPAMConfig) -> IPAMConfig:
     gateway = str(ip_address(config.Gateway)) if config.Gateway else ""
     _check_distinct(gateway, kept)
     subnet = str(ip_network(config.Subnet))
+    if gateway and ip_address(gateway) in _unusable(ip_network(subnet)):
+        raise Conflict(f"failed to allocate gateway ({gateway}): Address already in use")
     range = str(ip_network(config.IPRange)) if config.IPRange else ""
     resolved = IPAMConfig(subnet, range, gateway, spelled or None)
     if not gateway:
-        pool = make_pool(resolved, "")
+        pool = make_pool(resolved, subnet)
         resolved = IPAMConfig(subnet, range, str(pool.allocate()), spelled or None)
     return resolved
 

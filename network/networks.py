@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from ipaddress import ip_network
 
 import msgspec
@@ -34,6 +35,8 @@ from .model import PREDEFINED, Network
 from .networking import Networking
 from .predefined import new_id, shown_options
 
+logger = logging.getLogger("windlass.network")
+
 FILTERS = frozenset(("driver", "id", "label", "name", "scope", "type", "dangling"))
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*", re.ASCII)
 
@@ -57,17 +60,19 @@ async def network_create(net: Networking, job: Job[NetworkCreate]) -> NetworkCre
             routes = await net.thread.run(net.netlink.routes)
             network = _with_subnets(net, network, [*net.networks.taken(), *routes])
     with net.networks.hold(network), trio.CancelScope(shield=True):
-        await net.store.put_network(network)
-        net.networks.add(network)
-        try:
+        async with AsyncExitStack() as undo:
+            # The row comes before the device and goes after it: a crash leaves no device that nobody knows.
+            undo.push_async_callback(net.store.forget_network, network.id)
+            await net.store.put_network(network)
+            net.networks.add(network)
+            undo.callback(net.networks.remove, network)
             if not network.config_only:
+                undo.push_async_callback(net.drivers[network.driver].delete, net, network)
+                undo.push_async_callback(net.unmake, network)
                 await net.make(network)
-        except (OSError, JobError):
-            net.networks.remove(network)
-            await net.store.forget_network(network.id)
-            raise
+            undo.pop_all()
     await _tell(net, network, "create")
-    return NetworkCreated(Id=network.id)
+    return NetworkCreated(Id=network.id, Warning=_left_out(params, network))
 
 
 async def networks(net: Networking, job: Job[Networks]) -> list[NetworkInfo]:
@@ -94,10 +99,6 @@ async def network_delete(net: Networking, job: Job[NetworkDelete]) -> None:
     network = net.networks.get(job.params.name)
     if network.is_predefined:
         raise Denied(f"{network.name} is a pre-defined network and cannot be removed")
-    if net.networks.is_used(network) and network.config_only:
-        raise Denied(f"configuration network {network.name} is in use")
-    if net.active(network.id) or net.networks.is_used(network):
-        raise Denied(f"error while removing network: network {network.name} id {network.id} has active endpoints")
     await _delete(net, network)
 
 
@@ -113,19 +114,35 @@ async def networks_prune(net: Networking, job: Job[NetworksPrune]) -> NetworksPr
         if busy or used & {network.name, network.id} or network.created_ns >= until:
             continue
         if _labels(network, wanted.get("label", [])) and not _has_any(network, wanted.get("label!", [])):
-            await _delete(net, network)
-            deleted.append(network.name)
+            try:
+                await _delete(net, network)
+            except (OSError, JobError) as exc:
+                logger.warning("network %s could not be deleted, going on: %s", network.name, exc)
+            else:
+                deleted.append(network.name)
     with suppress(JobError):
         await net.engine.call(Log(action="prune", id="", type="network", attributes={"reclaimed": "0"}))
     return NetworksPruned(deleted or None)
 
 
 async def _delete(net: Networking, network: Network) -> None:
-    with trio.CancelScope(shield=True):
-        net.networks.remove(network)
-        with net.networks.hold(network):
-            await net.store.forget_network(network.id)
+    """Delete a network; when that fails it stays. Raises NotFound, Denied. Nobody else runs before it is held."""
+    if network.id not in net.networks:
+        raise NotFound(f"network {network.name} not found")
+    if net.networks.is_used(network) and network.config_only:
+        raise Denied(f"configuration network {network.name} is in use")
+    if net.active(network.id) or net.networks.is_used(network):
+        raise Denied(f"error while removing network: network {network.name} id {network.id} has active endpoints")
+    net.networks.remove(network)
+    with net.networks.hold(network), trio.CancelScope(shield=True):
+        async with AsyncExitStack() as undo:
+            undo.callback(net.networks.add, network)
             await net.unmake(network)
+            if not network.config_only:
+                # Also where this daemon has made nothing: one before it may have.
+                await net.drivers[network.driver].delete(net, network)
+            await net.store.forget_network(network.id)
+            undo.pop_all()
     await _tell(net, network, "destroy")
 
 
@@ -203,12 +220,22 @@ def _with_subnets(net: Networking, network: Network, taken: list[object]) -> Net
     configs = []
     for version, wanted in ((4, network.enable_ipv4), (6, network.enable_ipv6)):
         own = [each for each in asked if (":" in each.Subnet) == (version == 6)]
+        if len(own) > 1:
+            raise Denied(f"{network.driver} driver doesn't support multiple subnets", key="IPAM")
         if not wanted:
             if own and version == 4:
                 raise BadParameter("IPv4 is not enabled, and there is an IPv4 subnet", key="IPAM")
             continue
         configs += own or [net.networks.space.choose(version, taken)]  # type: ignore[arg-type]
     return msgspec.structs.replace(network, ipam=msgspec.structs.replace(network.ipam, Config=configs))
+
+
+def _left_out(params: NetworkCreate, network: Network) -> str:
+    """What was asked for and is not there: IPv6 subnets of a network without IPv6, as dockerd leaves them out too."""
+    asked = (params.IPAM.Config if params.IPAM else None) or []
+    if network.config_only or network.enable_ipv6:
+        return ""
+    return "\n".join(f"IPv6 is not enabled: {each.Subnet} is left out" for each in asked if ":" in each.Subnet)
 
 
 # -- showing ---------------------------------------------------------------------------------------------------------
@@ -255,7 +282,7 @@ def _parse(filters: Mapping[str, list[str] | dict[str, bool]], known: frozenset[
             raise BadParameter(f"invalid filter 'dangling={value}'", key="filters")
     for value in wanted.get("type", []):
         if value not in ("builtin", "custom"):
-            raise BadParameter(f"invalid filter: 'type'='{value}'", key="filters")
+            raise BadParameter(f"invalid filter 'type={value}'", key="filters")
     return {name: values for name, values in wanted.items() if values}
 
 
@@ -263,14 +290,22 @@ def _fits(net: Networking, network: Network, wanted: dict[str, list[str]], used:
     is_dangling = not network.is_predefined and not used & {network.name, network.id} and not net.active(network.id)
     tests: dict[str, Callable[[list[str]], bool]] = {
         "driver": lambda values: network.driver in values,
-        "id": lambda values: any(network.id.startswith(value) for value in values),
-        "name": lambda values: any(value in network.name for value in values),
+        "id": lambda values: any(_search(value, network.id) for value in values),
+        "name": lambda values: any(_search(value, network.name) for value in values),
         "scope": lambda values: "local" in values,
         "type": lambda values: ("builtin" if network.is_predefined else "custom") in values,
         "label": lambda values: _labels(network, values),
         "dangling": lambda values: is_dangling == (values[0] in ("true", "1")),
     }
     return all(tests[name](values) for name, values in wanted.items())
+
+
+def _search(pattern: str, text: str) -> bool:
+    """Docker's match: a regular expression that fits anywhere (`^web$`); what is none is looked for as it is."""
+    try:
+        return pattern in text or re.search(pattern, text) is not None
+    except re.error:
+        return False
 
 
 def _labels(network: Network, values: list[str]) -> bool:
@@ -287,13 +322,16 @@ def _has_label(network: Network, text: str) -> bool:
 
 
 def _until(values: list[str]) -> int:
-    """The moment of a filter `until`, in nanoseconds: a duration before now, or seconds since the epoch."""
+    """The moment of a filter `until`, in nanoseconds: a duration before now, or a point in time."""
     if not values:
         return time.time_ns() + 1
+    if len(values) > 1:
+        raise BadParameter("more than one until filter specified", key="filters")
     match = re.fullmatch(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s)?", values[-1])
     if match and match[0]:
         hours, minutes, seconds = (int(part or 0) for part in match.groups())
         return time.time_ns() - (hours * 3600 + minutes * 60 + seconds) * 10**9
-    if re.fullmatch(r"[0-9]{1,12}(\.[0-9]{1,9})?", values[-1]):
-        return int(float(values[-1]) * 10**9)
-    raise BadParameter(f"invalid filter 'until={values[-1]}'", key="filters")
+    try:
+        return timestamp.parse(values[-1])
+    except ValueError as exc:
+        raise BadParameter(f"invalid filter 'until={values[-1]:.100}': {exc}", key="filters") from None

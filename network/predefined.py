@@ -143,6 +143,8 @@ def _asked(address: str, range: str, gateway: str, version: int) -> IPAMConfig |
             interface = ip_interface(address)
         except ValueError:
             raise BadParameter(f"invalid CIDR address: {address}", key="BridgeIP") from None
+        if "/" not in address:
+            raise BadParameter(f"invalid CIDR address: {address}", key="BridgeIP")
         config = IPAMConfig(str(interface.network), range, str(interface.ip), auxiliary)
         if interface.version != version:
             raise BadParameter(f"{address} is no IPv{version} address", key="BridgeIP")
