@@ -1,178 +1,24 @@
-"""Networks by their jobs, with the drivers as they are and a host that only records: nothing needs root."""
+"""Networks by their jobs, with the drivers as they are and a host that only records."""
 
 import errno
-import functools
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable
 from ipaddress import ip_interface, ip_network
-from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 import trio
 
-from windlass.engine import Engine, Job
+from tests.network.world import BRIDGE, World
 from windlass.engine.errors import BadParameter, Conflict, Denied, JobError, NotFound
-from windlass.jobs.events import Log
 from windlass.jobs.networks import (
     IPAM,
     ConfigReference,
-    EndpointNetworks,
-    InitNetworkdriver,
     IPAMConfig,
-    NetworkContainer,
     NetworkCreate,
-    NetworkDelete,
-    NetworkInfo,
-    NetworkInspect,
     Networks,
     NetworksPrune,
 )
-from windlass.lib.database import Database
-from windlass.network.install import DRIVERS, JOBS
-from windlass.network.ipam import Subnet
-from windlass.network.netlink import AddressInterface, Link
-from windlass.network.networking import Networking
-from windlass.network.store import Store
-
-BRIDGE = "com.docker.network.bridge"
-
-
-class Host:
-    """Devices and routes of a host that is none."""
-
-    def __init__(self) -> None:
-        self.devices: dict[str, Link] = {"eth0": Link(2, "eth0", "", "", 0)}
-        self.given: dict[str, list[AddressInterface]] = {}
-        self.macs: dict[str, str] = {}
-        self.taken: list[Subnet] = []
-        self.failure: BaseException | None = None
-
-    def links(self) -> list[Link]:
-        return list(self.devices.values())
-
-    def routes(self) -> list[Subnet]:
-        return self.taken
-
-    def addresses(self, name: str) -> list[AddressInterface]:
-        return self.given.get(name, [])
-
-    def create_bridge(
-        self,
-        name: str,
-        addresses: Iterable[AddressInterface],
-        mtu: int = 0,
-        mac: str = "",
-        alias: str = "",
-        ensure: bool = False,
-    ) -> None:
-        if self.failure:
-            raise self.failure
-        old = self.devices.get(name)
-        self.devices[name] = Link(9, name, "bridge", alias or (old.alias if old else ""), 0)
-        self.given.setdefault(name, []).extend(addresses)
-        self.macs[name] = mac
-
-    def delete_link(self, name: str) -> None:
-        if self.failure:
-            raise self.failure
-        self.devices.pop(name, None)
-
-
-class Inline:
-    """A network thread that is none."""
-
-    async def run(self, function: Callable[..., Any], *args: Any) -> Any:
-        await trio.lowlevel.checkpoint()
-        return function(*args)
-
-
-class World:
-    """An engine with networks and nothing else, and what it says."""
-
-    def __init__(self, engine: Engine, net: Networking, host: Host) -> None:
-        self.engine, self.net, self.host = engine, net, host
-        self.events: list[tuple[str, str, dict[str, str]]] = []
-        self.configured: list[str] = []
-        self.running: dict[str, dict[str, NetworkContainer]] = {}
-
-    async def create(self, name: str = "web", *pools: IPAMConfig, **values: Any) -> NetworkInfo:
-        ipam = IPAM(Config=list(pools)) if pools else None
-        created = await self.engine.call(NetworkCreate(Name=name, IPAM=ipam, **values))
-        return await self.inspect(created.Id)
-
-    async def inspect(self, name: str) -> NetworkInfo:
-        return await self.engine.call(NetworkInspect(name=name))
-
-    async def delete(self, name: str) -> None:
-        await self.engine.call(NetworkDelete(name=name))
-
-    async def names(self, **filters: list[str]) -> set[str]:
-        return {each.Name for each in await self.engine.call(Networks(filters={**filters}))}
-
-    def connect(self, network: NetworkInfo) -> None:
-        self.running[network.Id] = {"c1": NetworkContainer("c", "e", "02:42:00:00:00:01", "10.1.0.2/24", "")}
-
-
-@pytest.fixture
-async def make(tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
-    """Return a maker of worlds; each has what those before it have kept on disk and host."""
-    durable, run = Database(tmp_path / "durable.db"), Database(tmp_path / "run.db", synchronous="OFF")
-    host = Host()
-    async with trio.open_nursery() as nursery:
-
-        async def make(settings: InitNetworkdriver | None = None) -> World:
-            engine = await _enter(nursery)
-            settings = settings or InitNetworkdriver(EnableIptables=False)
-            store = Store(durable, run)
-            store.prepare()
-            net = Networking(engine, nursery, store, settings, folder=tmp_path, table="windlass", program="")
-            net.thread, net._netlink = Inline(), host  # type: ignore[assignment]
-            net.drivers = {each.name: each for each in DRIVERS}
-            world = World(engine, net, host)
-            net.active = lambda network_id: world.running.get(network_id, {})  # type: ignore[method-assign]
-            _register(engine, world)
-            await net.networks.load(net)
-            await net.networks.prepare(net)
-            net.is_ready()
-            return world
-
-        yield make
-        nursery.cancel_scope.cancel()
-    durable.close()
-    run.close()
-
-
-@pytest.fixture
-async def world(make: Callable[..., Any]) -> World:
-    made: World = await make()
-    return made
-
-
-async def _enter(nursery: trio.Nursery) -> Engine:
-    """An engine that runs until the nursery ends."""
-
-    async def run(task_status: trio.TaskStatus[Engine]) -> None:
-        async with Engine() as engine:
-            task_status.started(engine)
-            await trio.sleep_forever()
-
-    engine: Engine = await nursery.start(run)
-    return engine
-
-
-def _register(engine: Engine, world: World) -> None:
-    async def log(job: Job[Log]) -> None:
-        world.events.append((job.params.action, job.params.id, dict(job.params.attributes)))
-
-    async def endpoint_networks(job: Job[EndpointNetworks]) -> list[str]:
-        return world.configured
-
-    engine.register("log", log)
-    engine.register("endpoint_networks", endpoint_networks)
-    for name in ("network_create", "networks", "network_inspect", "network_delete", "networks_prune"):
-        engine.register(name, functools.partial(JOBS[name], world.net))
-
+from windlass.network.netlink import Link
 
 # -- create
 
@@ -562,91 +408,3 @@ async def test_prune_goes_on_after_one_that_cannot_be_deleted(world: World) -> N
     assert (await world.engine.call(NetworksPrune())).NetworksDeleted is None
     world.host.failure = None
     assert await world.names(type=["custom"]) == {"a", "b"}
-
-
-# -- the default bridge
-
-
-@pytest.mark.parametrize(
-    ("settings", "config"),
-    [
-        ({"BridgeIP": "10.9.0.5/24"}, IPAMConfig("10.9.0.0/24", "", "10.9.0.5")),
-        ({"FixedCIDR": "10.9.0.0/24"}, IPAMConfig("10.9.0.0/24", "", "10.9.0.1")),
-        (
-            {"BridgeIP": "10.9.0.1/16", "FixedCIDR": "10.9.1.0/24"},
-            IPAMConfig("10.9.0.0/16", "10.9.1.0/24", "10.9.0.1"),
-        ),
-        (
-            {"BridgeIP": "10.9.0.1/24", "DefaultGateway": "10.9.0.254"},
-            IPAMConfig("10.9.0.0/24", "", "10.9.0.1", {"DefaultGatewayIPv4": "10.9.0.254"}),
-        ),
-    ],
-    ids=str,
-)
-async def test_the_default_bridge_is_as_configured(
-    make: Callable[..., Any], settings: dict[str, Any], config: IPAMConfig
-) -> None:
-    world = await make(InitNetworkdriver(EnableIptables=False, **settings))
-    assert (await world.inspect("bridge")).IPAM.Config == [config]
-    assert (await (await make()).inspect("bridge")).IPAM.Config[0].Subnet == "172.17.0.0/16"
-
-
-async def test_the_default_bridge_avoids_the_hosts_routes_and_then_stays(make: Callable[..., Any]) -> None:
-    first = await make(InitNetworkdriver(EnableIptables=False, EnableIPv6=True))
-    before = (await first.inspect("bridge")).IPAM
-    first.host.taken = [ip_network("172.17.0.0/16")]
-    first.host.devices["windlass0"] = Link(9, "windlass0", "bridge", "windlass:windlass", 0)
-    first.host.given["windlass0"] = [ip_interface("172.17.0.1/16")]
-    settings = InitNetworkdriver(EnableIptables=False, EnableIPv6=True)
-    assert before == (await (await make(settings)).inspect("bridge")).IPAM
-    del first.host.devices["windlass0"], first.host.given["windlass0"]
-    moved = (await (await make(settings)).inspect("bridge")).IPAM
-    assert [each.Subnet for each in moved.Config] == ["172.18.0.0/16", before.Config[1].Subnet]
-
-
-async def test_a_bridge_made_by_somebody_else_keeps_its_address(make: Callable[..., Any]) -> None:
-    world = await make()
-    world.host.devices["br0"] = Link(7, "br0", "bridge", "", 0)
-    world.host.given["br0"] = [ip_interface("10.7.0.3/24")]
-    world = await make(InitNetworkdriver(EnableIptables=False, BridgeIface="br0"))
-    assert (await world.inspect("bridge")).IPAM.Config == [IPAMConfig("10.7.0.0/24", "", "10.7.0.3")]
-
-
-async def test_there_may_be_no_default_bridge(make: Callable[..., Any]) -> None:
-    world = await make(InitNetworkdriver(EnableIptables=False, BridgeIface="none"))
-    assert await world.names() == {"host", "none"}
-    with pytest.raises(Denied):
-        await world.create("bridge")
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"BridgeIP": "10.9.0.1"},
-        {"BridgeIP": "x"},
-        {"BridgeIP": "fd00::1/64"},
-        {"BridgeIP": "10.9.0.1/24", "FixedCIDR": "10.8.0.0/24"},
-        {"DefaultGateway": "10.9.0.1"},
-        {"BridgeIP": "10.9.0.0/24"},
-    ],
-    ids=str,
-)
-async def test_bad_settings_are_refused(make: Callable[..., Any], settings: dict[str, Any]) -> None:
-    with pytest.raises((BadParameter, Conflict)):
-        await make(InitNetworkdriver(EnableIptables=False, **settings))
-
-
-async def test_a_network_of_a_driver_that_is_gone_keeps_its_name(make: Callable[..., Any]) -> None:
-    world = await make()
-    made = await world.create("web", IPAMConfig("10.1.0.0/24"))
-    await world.net.store.put_network(_of_driver(world, made.Id, "gone"))
-    world = await make()
-    assert "web" not in await world.names()
-    with pytest.raises(Conflict):
-        await world.create("web")
-    with pytest.raises(Denied, match="Pool overlaps"):
-        await world.create("other", IPAMConfig("10.1.0.0/24"))
-
-
-def _of_driver(world: World, id: str, driver: str) -> Any:
-    return msgspec.structs.replace(world.net.networks.get(id), driver=driver)
