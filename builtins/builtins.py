@@ -21,6 +21,7 @@ import trio
 from windlass import events
 from windlass.api import serve as api
 from windlass.daemon import system
+from windlass.daemon.daemon import Dns
 from windlass.daemon.install import install as install_daemon
 from windlass.engine import Engine, Portal, plugins
 from windlass.engine.errors import BadParameter, Conflict, JobError, Unsupported
@@ -164,6 +165,7 @@ async def build(engine: Engine, config: Config, held: ExitStack) -> None:
         driver=driver,
         data_root=data_root,
         exec_root=exec_root,
+        dns=Dns(config.dns, config.dns_opts, config.dns_search),
     )
     system.install_info(engine, _facts(config, graph))
     found = plugins.find(config.plugins, Path(config.plugins_dir) if config.plugins_dir else None)

@@ -7,6 +7,7 @@ so it needs no daemon to go on answering.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import msgspec
 
@@ -74,7 +75,17 @@ def publish_host(net: Networking, live: Live) -> None:
     record = live.record
     networks = [network for each in record.endpoints if (network := net.networks.find(each.network_id))]
     zones = [record.id, *(network.id for network in networks if not network.is_predefined)]
-    net.helper.write_host(record.id, zones, record.nameservers, all(network.internal for network in networks))
+    servers = record.nameservers or _host_nameservers()
+    net.helper.write_host(record.id, zones, servers, all(network.internal for network in networks))
+
+
+def _host_nameservers() -> list[str]:
+    """Whom the host asks (resolv.conf(5)); the helper is in the host's namespace, so its loopback will do."""
+    try:
+        words = [line.split() for line in Path("/etc/resolv.conf").read_text(errors="replace").splitlines()]
+    except OSError:
+        return []
+    return [each[1] for each in words if len(each) > 1 and each[0] == "nameserver" and "%" not in each[1]]
 
 
 def _link(text: str) -> tuple[str, str]:

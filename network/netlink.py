@@ -57,6 +57,7 @@ MAIN_TABLE = 254
 NO_LINK_LOCAL = 1  # IN6_ADDR_GEN_MODE_NONE
 MACVLAN_MODES = {"private": 1, "vepa": 2, "bridge": 4, "passthru": 8}
 SIOCGIFMTU = 0x8921
+IPV6_LEAST_MTU = 1280  # RFC 8200 §5
 
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
@@ -498,11 +499,9 @@ def _new_port(interface: Interface) -> bytes:
     data: Attributes = [("IFLA_BRPORT_MODE", 1), ("IFLA_BRPORT_ISOLATED", int(interface.isolated))]
     port = {"attrs": [("IFLA_INFO_SLAVE_KIND", "bridge"), ("IFLA_INFO_SLAVE_DATA", {"attrs": data})]}
     ipv6 = {"attrs": [("AF_INET6", {"attrs": [("IFLA_INET6_ADDR_GEN_MODE", NO_LINK_LOCAL)]})]}
-    attributes: Attributes = [
-        ("IFLA_IFNAME", interface.host_name),
-        ("IFLA_LINKINFO", port),
-        ("IFLA_AF_SPEC", ipv6),
-    ]
+    attributes: Attributes = [("IFLA_IFNAME", interface.host_name), ("IFLA_LINKINFO", port)]
+    if not 0 < interface.mtu < IPV6_LEAST_MTU:  # below, the kernel has no IPv6 on a device
+        attributes.append(("IFLA_AF_SPEC", ipv6))
     if interface.alias:
         attributes.append(("IFLA_IFALIAS", interface.alias))
     return _link(NEWLINK, 0, {}, attributes)

@@ -150,7 +150,11 @@ class Networking:
     def publisher(self, network: Network) -> Publisher:
         """Who binds the ports of a network's containers: by default where the network says, or the daemon."""
         binding = network.options.get("com.docker.network.bridge.host_binding_ipv4") or self.settings.DefaultBindingIP
-        return self._publishers.setdefault(binding, Publisher(binding, self.settings.UserlandProxy))
+        return self._publishers.setdefault(binding, Publisher(binding, self.settings.UserlandProxy, self._has_port))
+
+    def _has_port(self, proto: str, number: int) -> bool:
+        records = (port for live in self.sandboxes.values() for port in live.record.ports)
+        return any((port.proto, port.host_port) == (proto, number) for port in records)
 
     def host_gateway(self, endpoints: list[EndpointRecord]) -> str:
         """What `host-gateway` stands for: as configured, or the host's address on the first bridge."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from windlass.engine.errors import BadParameter, Conflict, Internal
@@ -43,8 +43,11 @@ class Held:
 class Publisher:
     """Chooses and binds ports of the host. `default` is where ports go when nobody says; empty: everywhere."""
 
-    def __init__(self, default: str = "", proxies: bool = True) -> None:
+    def __init__(
+        self, default: str = "", proxies: bool = True, is_ours: Callable[[str, int], bool] = lambda proto, port: False
+    ) -> None:
         self._default = default
+        self._is_ours = is_ours  # whether a container has a port of the host
         self._proxies = proxies
         self._last = LAST
 
@@ -91,7 +94,8 @@ class Publisher:
             if not wanted or wanted == "0":
                 self._last = number
             return held
-        raise _clash(hosts[0], wanted, failure)
+        is_ours = wanted.isdecimal() and self._is_ours(proto, int(wanted))
+        raise _clash(hosts[0], wanted, failure, is_ours)
 
     def _candidates(self, wanted: str) -> Iterable[int]:
         low, dash, high = wanted.partition("-")
@@ -147,12 +151,14 @@ def listens(record: PortRecord) -> bool:
     return record.proto != "sctp" and (record.proxied or (host.version == 6 and (host.is_loopback or not int(host))))
 
 
-def _clash(host: Address, wanted: str, failure: OSError | None) -> Conflict | BadParameter | Internal:
+def _clash(host: Address, wanted: str, failure: OSError | None, is_ours: bool) -> Conflict | BadParameter | Internal:
     shown = f"[{host}]" if host.version == 6 else str(host)
     if failure is None or failure.errno == errno.EADDRINUSE:
         if not wanted or wanted == "0":
             return Conflict("all ports are allocated")
-        return Conflict(f"Bind for {shown}:{wanted} failed: port is already allocated")
+        if is_ours or "-" in wanted:
+            return Conflict(f"Bind for {shown}:{wanted} failed: port is already allocated")
+        return Conflict(f"failed to bind host port for {shown}:{wanted}: address already in use")
     if failure.errno == errno.EADDRNOTAVAIL:
         return BadParameter(f"failed to bind host port for {shown}:{wanted}: cannot assign requested address")
     return Internal(f"failed to bind host port for {shown}:{wanted}: {failure.strerror}")

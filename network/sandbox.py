@@ -173,6 +173,10 @@ def take(
                     f"invalid config for network {network.name}: no IPv{version} subnet to take {text} of"
                 )
             continue
+        if text and not network.has_own_subnets:
+            raise BadParameter(
+                "user specified IP address is supported only when connecting to networks with user configured subnets"
+            )
         address = pool.allocate(ipaddress.ip_address(text) if text else None)
         undo(pool.release, address)
         gateway = "" if network.internal or pool.gateway is None else str(pool.gateway)
@@ -238,10 +242,16 @@ def _publish(
         driver = net.drivers[network.driver]
         if not network.internal and driver.has_host_end:
             publisher: Publisher = net.publisher(network)
-            for spec, bindings in publishable(params).items():
-                for each in publisher.publish(spec, bindings, driver.bridge(network), endpoint.settings):
-                    undo.callback(each.socket.close)
-                    held.append(each)
+            try:
+                for spec, bindings in publishable(params).items():
+                    for each in publisher.publish(spec, bindings, driver.bridge(network), endpoint.settings):
+                        undo.callback(each.socket.close)
+                        held.append(each)
+            except Conflict as exc:
+                name = f"{params.name} ({endpoint.endpoint_id})"
+                raise Conflict(
+                    f"driver failed programming external connectivity on endpoint {name}: {exc.message}"
+                ) from None
             break
     return held
 
