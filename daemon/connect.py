@@ -35,6 +35,7 @@ from .endpoints import (
 )
 from .etc import edit_hosts, own_lines
 from .lifecycle import Step
+from .resolver import resolv_conf
 
 Endpoints = dict[str, EndpointSettings]
 
@@ -141,13 +142,17 @@ async def _unplug(daemon: Daemon, container: Container, params: EndpointRemove, 
 
 
 async def _take_over(daemon: Daemon, container: Container, sandbox: Sandbox) -> None:
-    """Keep what a running container has now, and bring its /etc/hosts up to date."""
+    """Keep what a running container has now, and bring its /etc/hosts and /etc/resolv.conf up to date."""
+    had_names = bool(container.sandbox and container.sandbox.names)
     before = container.sandbox.endpoints if container.sandbox else {}
     container.sandbox = sandbox
     gone = _lines(container, [before[name] for name in before.keys() - sandbox.endpoints.keys()])
     new = _lines(container, [each for name, each in sandbox.endpoints.items() if name not in before])
     if gone or new:
         await trio.to_thread.run_sync(edit_hosts, daemon.folder(container.id), gone, new)
+    if sandbox.names and not had_names:
+        text = resolv_conf(container.host, sandbox, daemon.dns)
+        await trio.to_thread.run_sync((daemon.folder(container.id) / "resolv.conf").write_text, text)
 
 
 def _lines(container: Container, ends: list[EndpointSettings]) -> list[str]:
