@@ -118,14 +118,22 @@ class Firewall:
 
     def _apply(self, networks: list[NetworkRules], ports: list[Port], links: list[LinkRule]) -> None:
         self._run(rules.ruleset(self._table, networks, ports, links))
-        self._networks, self._ports, self._links = networks, dict.fromkeys(ports), dict.fromkeys(links)
+        self._remember(networks, ports, links)
         self._is_applied = True
         for key, value in _sysctls(networks, self._forwarding):
             _set(key, value)
         self._keep_docker_user([each.bridge for each in networks])
 
+    def _remember(self, networks: list[NetworkRules], ports: list[Port], links: list[LinkRule]) -> None:
+        # In place: calls that wait for the thread hold on to these.
+        self._networks[:] = networks
+        self._ports.clear()
+        self._ports.update(dict.fromkeys(ports))
+        self._links.clear()
+        self._links.update(dict.fromkeys(links))
+
     def _again(self) -> None:
-        self._apply(self._networks, list(self._ports), list(self._links))
+        self._apply(list(self._networks), list(self._ports), list(self._links))
 
     def _add(self, held: dict[Any, None], new: Iterable[Any], text: Callable[[Any], str]) -> None:
         new = [each for each in new if each not in held]
@@ -137,16 +145,15 @@ class Firewall:
         try:
             self._run("".join(map(text, new)))
         except NftError:
-            # Refused, or the table has just been wiped: the whole tells which.
-            before = dict(held)
+            if self._has_table():
+                raise
+            # It has just been wiped, and nobody has made it anew yet.
+            held.update(dict.fromkeys(new))
             try:
-                held.update(dict.fromkeys(new))
-                if self._has_table():
-                    raise
                 self._again()
             except BaseException:
-                held.clear()
-                held.update(before)
+                for each in new:
+                    held.pop(each, None)
                 raise
         held.update(dict.fromkeys(new))
 
@@ -159,7 +166,7 @@ class Firewall:
 
     def _remove(self) -> None:
         self._is_applied = False
-        self._networks, self._ports, self._links = [], {}, {}
+        self._remember([], [], [])
         self._run(rules.remove(self._table))
         self._keep_docker_user([])
 
