@@ -11,10 +11,14 @@ import json
 import sys
 from pathlib import Path
 
+import networks
 import report
-from cases import CASES, Case
+from cases import CASES as BASE_CASES
+from cases import Case
 from peers import Peer, dockerd, windlass
 from wire import Refused
+
+CASES = [*BASE_CASES, *networks.CASES]
 
 
 def arguments() -> argparse.Namespace:
