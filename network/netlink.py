@@ -35,7 +35,7 @@ from ipaddress import (
 )
 from typing import Any, Literal, TypeVar
 
-from windlass.kernel.nft import Nft
+from windlass.kernel.nft import Nft, NftError
 from windlass.kernel.ns import Namespace, setns, unshare
 
 T = TypeVar("T")
@@ -147,7 +147,7 @@ class Netlink:
         if existing is None:
             self._host.talk([_new_bridge(name, mtu, mac)])
         try:
-            index = socket.if_nametoindex(name)
+            index = _index(name)
             present = set(self.addresses(name))
             missing = [each for each in addresses if each not in present]
             if any(each.version == 6 for each in missing):
@@ -183,7 +183,7 @@ class Netlink:
 
     def addresses(self, name: str) -> list[AddressInterface]:
         """The addresses of one of the host's devices, without IPv6's link-local ones. Raises OSError."""
-        index = socket.if_nametoindex(name)
+        index = _index(name)
         found: list[AddressInterface] = []
         for header, attributes in self._host.dump(GETADDR, struct.pack("=BBBBi", 0, 0, 0, 0, 0), 8):
             if struct.unpack_from("=i", header, 4)[0] != index:
@@ -231,10 +231,13 @@ class Netlink:
 
     def plug(self, namespace: int, interface: Interface) -> None:
         """Give a namespace an interface with addresses and default routes. Raises OSError; nothing is left then."""
-        self._host.talk(self._make(namespace, interface))
+        self._host.talk([self._make(namespace, interface)])
         try:
+            if interface.kind == "bridge":
+                # Not in one send with the first: where the name is another's, it would change that one's port.
+                self._host.talk([_new_port(interface)])
             with self._inside(namespace), _channel() as inside:
-                index = socket.if_nametoindex(interface.name)
+                index = _index(interface.name)
                 if interface.has_ipv6:
                     _sysctl(f"net/ipv6/conf/{interface.name}/disable_ipv6", "0")
                 gateways = [each for each in (interface.gateway4, interface.gateway6) if each is not None]
@@ -260,7 +263,7 @@ class Netlink:
     ) -> None:
         """Let a namespace's default routes go by `device` through these gateways; None: no default route."""
         with self._inside(namespace), _channel() as inside:
-            index = socket.if_nametoindex(device) if device else 0
+            index = _index(device) if device else 0
             for family, gateway in ((socket.AF_INET, gateway4), (socket.AF_INET6, gateway6)):
                 if gateway is not None:
                     inside.talk([_default(gateway, index, REPLACE)])
@@ -282,7 +285,7 @@ class Netlink:
                 tcp.listen(128)
                 nft = Nft()
                 try:
-                    nft.run(_dns_rules(udp.getsockname()[1], tcp.getsockname()[1]))
+                    _redirect(nft, udp.getsockname()[1], tcp.getsockname()[1])
                 finally:
                     nft.close()
             except BaseException:
@@ -299,18 +302,22 @@ class Netlink:
         finally:
             setns(self._home, Namespace.NEWNET)
 
-    def _make(self, namespace: int, interface: Interface) -> list[bytes]:
-        parent = socket.if_nametoindex(interface.parent)
+    def _make(self, namespace: int, interface: Interface) -> bytes:
+        parent = _index(interface.parent)
         if interface.kind == "macvlan":
-            return [_new_macvlan(interface, parent, namespace)]
+            return _new_macvlan(interface, parent, namespace)
         mtu = interface.mtu or self._host.mtu(interface.parent)
-        return [_new_veth(interface, parent, mtu, namespace), _new_port(interface)]
+        return _new_veth(interface, parent, mtu, namespace)
 
 
-def _dns_rules(udp: int, tcp: int) -> str:
-    return f"""
-add table ip windlass_dns
-delete table ip windlass_dns
+def _redirect(nft: Nft, udp: int, tcp: int) -> None:
+    """Translate 127.0.0.11:53 to these ports; anew where an earlier responder's table is.
+
+    Replacing it without looking would cost every container 11 ms: a transaction that deletes a table waits for the
+    kernel's readers.
+    """
+    rules = f"""
+create table ip windlass_dns
 table ip windlass_dns {{
     chain output {{
         type nat hook output priority -100;
@@ -319,6 +326,18 @@ table ip windlass_dns {{
     }}
 }}
 """
+    try:
+        nft.run(rules)
+    except NftError:
+        nft.run(f"add table ip windlass_dns\ndelete table ip windlass_dns\n{rules}")
+
+
+def _index(name: str) -> int:
+    """Return the index of a device of the namespace that the thread is in. Raises OSError with an errno."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        raise NetlinkError(errno.ENODEV, "no such device", name) from None
 
 
 def _sysctl(key: str, value: str) -> None:

@@ -508,6 +508,8 @@ def _table(host: Place) -> str:
 async def test_the_namespace_answers_for_names_and_leaves_port_53_to_the_container(world: World) -> None:
     network = await world.network("br1", 1)
     container = await world.container(network, 2)
+    for former in await world.thread.run(world.netlink.open_dns, container.fd):
+        former.close()  # a responder that has ended
     udp, tcp = await world.thread.run(world.netlink.open_dns, container.fd)
     own = Server(container, "own", 53)
 
