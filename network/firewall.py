@@ -44,6 +44,7 @@ _UNKNOWN = -1  # the generation of what the listener has lost
 
 SETTLE = 0.2  # seconds between the first sign of a disturbance and its repair
 PATIENCE = 8.0  # the longest, when somebody undoes our repairs again and again
+QUIET = 30.0  # seconds without a repair after which that is forgotten
 CHAIN = "DOCKER-USER"
 
 
@@ -103,15 +104,18 @@ class Firewall:
             task_status.started()
             suspects: set[int] = set()
             reader = _Reader(self._table)
-            delay, due = SETTLE, float("inf")
+            delay, due, last = SETTLE, float("inf"), float("-inf")
             while True:
                 with trio.move_on_at(due):
                     suspects |= await _receive(listener, reader)
                     if suspects and due == float("inf"):
                         due = trio.current_time() + delay
                     continue
-                repaired = await self._thread.run(self._repair, suspects)
-                delay = min(delay * 2, PATIENCE) if repaired else SETTLE
+                if await self._thread.run(self._repair, suspects):
+                    # Alone it is repaired at once; who does it again and again does not get a daemon that spins.
+                    now = trio.current_time()
+                    delay = min(delay * 2, PATIENCE) if now - last < QUIET else SETTLE
+                    last = now
                 suspects, due = set(), float("inf")
 
     # -- in the thread -----------------------------------------------------------------------------------------------
