@@ -103,7 +103,7 @@ IMAGES = (
           cancel=True),
     Route("GET", "/images/search", "search", query=("term", "limit", "filters"), headers=AUTH, cancel=True),
     Route("POST", "/images/prune", "images_prune", query=("filters",)),
-    Route("GET", "/images/{name*}/json", "image_inspect", query=("manifests", "platform")),
+    Route("GET", "/images/{name*}/json", "image_inspect", query=("manifests", "platform"), render=wire.image),
     Route("GET", "/images/{name*}/history", "history", query=("platform",)),
     Route("GET", "/images/{name*}/get", "image_export", query=("platform",), kind="raw", content_type=TAR,
           cancel=True),

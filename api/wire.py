@@ -8,6 +8,7 @@ import msgspec
 
 from windlass.engine import Aux, Output, Progress, Warning
 from windlass.engine.events import Event
+from windlass.jobs.container_config import Config
 
 from .head import Version
 
@@ -35,6 +36,13 @@ def status(result: Any, version: Version) -> Any:
         return None
     text = result if isinstance(result, str) else getattr(result, "Id", None) or getattr(result, "id", None)
     return {"status": text} if text else None
+
+
+def image(result: Any, version: Version) -> Any:
+    """An image, with the configuration of the container that it was made from where clients still look for it."""
+    if version >= (1, 45):
+        return result
+    return msgspec.to_builtins(result) | {"ContainerConfig": Config()}
 
 
 def line(event: Event) -> bytes | None:

@@ -180,7 +180,7 @@ def check_endpoint(network: str, settings: EndpointSettings) -> EndpointSettings
 
 def check_mac(text: str) -> str:
     """Return `text` when it is empty or the MAC address of one interface. Raises BadParameter."""
-    if text and (not _MAC.match(text) or int(text[:2], 16) & 1):
+    if text and (not _MAC.match(text) or int(text[:2], 16) & 1 or not text.strip("0:-")):
         raise BadParameter(f"invalid MAC address: {text}", key="MacAddress")
     return text
 

@@ -108,8 +108,11 @@ async def _reshape(
         old, endpoints=endpoints, names=old.names or any(each.network != DEFAULT for each in endpoints)
     )
     with namespace_of(pid) as namespace:
-        await net.thread.run(_change, net, namespace, networks, added, removed, endpoints)
-        undo.push_async_callback(net.thread.run, _change, net, namespace, {}, [], added, [])
+        undo.push_async_callback(keep, net, old)
+        await keep(net, msgspec.structs.replace(old, changing=[each.interface for each in (*added, *removed)]))
+        gone = [each.interface for each in removed]
+        await net.thread.run(change, net, namespace, networks, added, gone, endpoints)
+        undo.push_async_callback(net.thread.run, change, net, namespace, {}, [], [e.interface for e in added], [])
         if carrier(net, old) != carrier(net, new):
             new = await _republish(net, live, new)
         live.record = new
@@ -124,17 +127,17 @@ async def _reshape(
     await names.publish(net, [each.network_id for each in (*old.endpoints, *endpoints)])
 
 
-def _change(
+def change(
     net: Networking,
     namespace: int,
     networks: dict[str, Network],
     added: list[EndpointRecord],
-    removed: list[EndpointRecord],
+    removed: list[str],
     endpoints: list[EndpointRecord],
 ) -> None:
     """In the network thread: interfaces go and come, then the default route is the first endpoint's."""
-    for each in removed:
-        net.netlink.unplug(namespace, each.interface)
+    for name in removed:
+        net.netlink.unplug(namespace, name)
     for each in added:
         driver = net.drivers[networks[each.network_id].driver]
         net.netlink.plug(namespace, driver.interface(networks[each.network_id], each, is_default=False))

@@ -95,7 +95,7 @@ class Pool:
                 f"Invalid address {address}: It does not belong to any of this network's subnets", key="IPAMConfig"
             )
         if int(address) in self._kept or int(address) in self._given:
-            raise Conflict("Address already in use", address=str(address))
+            raise Denied("Address already in use", address=str(address))
         return int(address)
 
     def _free(self) -> int:

@@ -193,11 +193,14 @@ class Networking:
 
     async def close(self) -> None:
         """Let go of the kernel. Without a container, nothing is left on the host either."""
+        if self.is_reconciled.is_set():
+            await self._is_up.wait()  # what an earlier daemon left is known then
         self.background.cancel()
         await self.is_over.wait()
         if self._is_up.is_set() and not self._failure and not self.sandboxes:
-            for network in [each for each in self.networks if each.id in self.made]:
-                await _quietly(self.unmake, network)
+            await _quietly(self.firewall.remove)
+            for network in [each for each in self.networks if not each.config_only]:
+                await _quietly(self.drivers[network.driver].delete, self, network)
             await _quietly(self.helper.stop)
         self.thread.close()
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import socket
 
 import msgspec
 import trio
@@ -22,11 +23,12 @@ from windlass.engine.errors import JobError
 from windlass.engine.job import current
 from windlass.jobs.networks import Sandbox, SandboxesReconcile
 
-from . import carry
-from .connect import namespace_of
+from . import carry, names
+from .connect import change, namespace_of
 from .networking import Live, Networking
 from .ports import Held, bind
 from .records import SandboxRecord, view
+from .sandbox import keep
 
 logger = logging.getLogger("windlass.network")
 
@@ -85,7 +87,7 @@ def _reserve(net: Networking) -> None:
             network = net.networks.find(each.network_id)
             for version, text in ((4, each.settings.IPAddress), (6, each.settings.GlobalIPv6Address)):
                 pool = network.pool(version) if network else None
-                if pool and text:
+                if pool is not None and text:
                     pool.reserve(ipaddress.ip_address(text))
 
 
@@ -109,6 +111,7 @@ async def _restore(net: Networking) -> None:
             if network := net.networks.find(each.network_id):
                 await net.make(network)
     await net.refresh_rules()
+    await names.publish(net, [each.id for each in net.networks])  # without those that ended meanwhile
     if not any(live.record.ports or live.record.names for live in net.sandboxes.values()):
         await net.helper.stop()
         return
@@ -116,8 +119,32 @@ async def _restore(net: Networking) -> None:
     there = await net.helper.ids()
     for id in there - net.sandboxes.keys():
         await net.helper.release(id)
-    for id in net.sandboxes.keys() - there:
-        await restore_one(net, net.sandboxes[id])
+        net.helper.forget_host(id)
+    for id, live in net.sandboxes.items():
+        if live.record.changing:
+            await net.helper.release(id)
+            await finish(net, live)
+        if live.record.changing or id not in there:
+            await restore_one(net, live)
+        if live.record.changing:
+            live.record = msgspec.structs.replace(live.record, changing=[])
+            await keep(net, live.record)
+
+
+async def finish(net: Networking, live: Live) -> None:
+    """Make a namespace what the record says, where a crash came between interfaces and record. Failure is logged."""
+    record = live.record
+    try:
+        with namespace_of(record.pid) as namespace:
+            networks = {each.network_id: net.networks.get(each.network_id) for each in record.endpoints}
+            there = await net.thread.run(net.netlink.sockets_in, namespace, socket.if_nameindex)
+            present = {name for _, name in there}
+            missing = [each for each in record.endpoints if each.interface not in present]
+            wanted = {each.interface for each in record.endpoints}
+            extra = [name for name in record.changing if name not in wanted]
+            await net.thread.run(change, net, namespace, networks, missing, extra, record.endpoints)
+    except (OSError, JobError) as exc:
+        logger.error("the interfaces of container %s could not be restored: %s", record.id, exc)
 
 
 async def restore_one(net: Networking, live: Live) -> None:

@@ -38,7 +38,9 @@ class PortRecord(msgspec.Struct, frozen=True):
 
 
 class SandboxRecord(msgspec.Struct, frozen=True):
-    """Everything that one container has. `pid` is its first process, 0 until that runs."""
+    """Everything that one container has. `pid` is its first process, 0 until that runs.
+
+    `changing` names interfaces that are coming or going while it runs: after a crash they may be there or not."""
 
     id: str
     name: str
@@ -50,6 +52,7 @@ class SandboxRecord(msgspec.Struct, frozen=True):
     names: bool = False
     host_gateway: str = ""
     pid: int = 0
+    changing: list[str] = []
 
 
 def view(record: SandboxRecord, namespace: str = "") -> Sandbox:

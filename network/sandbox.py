@@ -200,7 +200,7 @@ def give_back(net: Networking, endpoint: EndpointRecord) -> None:
     if network is None:
         return
     for version, text in ((4, endpoint.settings.IPAddress), (6, endpoint.settings.GlobalIPv6Address)):
-        if text and (pool := network.pool(version)):
+        if text and (pool := network.pool(version)) is not None:
             pool.release(ipaddress.ip_address(text))
 
 
