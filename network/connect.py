@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 
 import msgspec
 import trio
@@ -112,7 +112,7 @@ async def _reshape(
         await keep(net, msgspec.structs.replace(old, changing=[each.interface for each in (*added, *removed)]))
         gone = [each.interface for each in removed]
         await net.thread.run(change, net, namespace, networks, added, gone, endpoints)
-        undo.push_async_callback(net.thread.run, change, net, namespace, {}, [], [e.interface for e in added], [])
+        undo.push_async_callback(_take_back, net, live, old, pid, added)
         if carrier(net, old) != carrier(net, new):
             new = await _republish(net, live, new)
         live.record = new
@@ -125,6 +125,14 @@ async def _reshape(
             names.publish_links(net, live)
             names.publish_host(net, live)
     await names.publish(net, [each.network_id for each in (*old.endpoints, *endpoints)])
+
+
+async def _take_back(net: Networking, live: Live, old: SandboxRecord, pid: int, added: list[EndpointRecord]) -> None:
+    """Undo a change that failed: its interfaces go, ports lead where they led. The container may have ended."""
+    live.record = old
+    await net.refresh_rules()
+    with suppress(NotFound), namespace_of(pid) as namespace:
+        await net.thread.run(change, net, namespace, {}, [], [each.interface for each in added], [])
 
 
 def change(
@@ -161,6 +169,8 @@ async def _republish(net: Networking, live: Live, new: SandboxRecord) -> Sandbox
     """Let the published ports lead to another endpoint; on the host they stay what they are."""
     if not new.ports:
         return new
+    # Whoever rewrites all rules meanwhile must not write those of these ports.
+    live.record = msgspec.structs.replace(live.record, ports=[])
     for port in new.ports:
         await carry.drop(net, live, port)
     endpoint = carrier(net, new)
