@@ -202,7 +202,7 @@ def test_all_that_is_wrong_is_told() -> None:
 )
 def test_an_address_with_two_owners_is_refused(config: IPAMConfig) -> None:
     check_config([config])
-    with pytest.raises(Denied, match="Address already in use"):
+    with pytest.raises(Conflict, match="Address already in use"):
         resolve(config)
 
 
