@@ -43,7 +43,8 @@ def image(result: Any, version: Version) -> Any:
 
     Docker leaves it out from 1.45 on, and Compose 1.29, which asks for our newest version, fails without it.
     """
-    return msgspec.to_builtins(result) | {"ContainerConfig": Config()}
+    shown = msgspec.to_builtins(result)
+    return shown | {"ContainerConfig": Config()} if isinstance(shown, dict) else shown
 
 
 def line(event: Event) -> bytes | None:

@@ -49,11 +49,13 @@ class Bridge:
 
     async def create(self, net: Networking, network: Network) -> None:
         """Make the bridge, or complete the one that is there. Raises Conflict when the device is not ours to use."""
-        await net.thread.run(_create, net.netlink, network, self.bridge(network), options.alias(net.table))
+        device, alias = self.bridge(network), options.alias(net.table)
+        await net.thread.run(_create, net.netlink, network, device, alias, _is_named_by_us(net, network))
 
     async def delete(self, net: Networking, network: Network) -> None:
         """Delete the bridge, unless somebody else has made it."""
-        await net.thread.run(delete_own, net.netlink, self.bridge(network), options.alias(net.table))
+        device, alias = self.bridge(network), options.alias(net.table)
+        await net.thread.run(delete_own, net.netlink, device, alias, _is_named_by_us(net, network))
 
     def bridge(self, network: Network) -> str:
         return network.options.get(options.BRIDGE_NAME) or f"wl-{network.id[:12]}"
@@ -84,6 +86,13 @@ class Bridge:
             mode4=_mode(network, 4),
             mode6=_mode(network, 6),
         )
+
+
+def _is_named_by_us(net: Networking, network: Network) -> bool:
+    """Whether the bridge's name was ours to choose: then one without an alias is one that we did not finish."""
+    if network.is_default_bridge:
+        return not net.settings.BridgeIface
+    return options.BRIDGE_NAME not in network.options
 
 
 def addresses(endpoint: EndpointRecord) -> tuple[AddressInterface, ...]:
@@ -123,7 +132,7 @@ def _mode(network: Network, version: int) -> Mode:
 # -- in the network thread -------------------------------------------------------------------------------------------
 
 
-def _create(netlink: Netlink, network: Network, device: str, alias: str) -> None:
+def _create(netlink: Netlink, network: Network, device: str, alias: str, is_ours: bool) -> None:
     existing = next((each for each in netlink.links() if each.name == device), None)
     if existing and existing.kind != "bridge":
         raise Conflict(f"cannot create network {network.name}: device {device} is there and is no bridge")
@@ -136,14 +145,15 @@ def _create(netlink: Netlink, network: Network, device: str, alias: str) -> None
         mtu=options.mtu(network.options),
         mac=_mac(network),
         # Somebody else's bridge stays theirs: with our alias it would be deleted with the network.
-        alias="" if existing else alias,
+        alias="" if existing and not is_ours else alias,
         ensure=True,
     )
 
 
-def delete_own(netlink: Netlink, device: str, alias: str) -> None:
-    """Delete the device if it carries the alias."""
-    if any(each.name == device and each.alias == alias for each in netlink.links()):
+def delete_own(netlink: Netlink, device: str, alias: str, is_ours: bool = False) -> None:
+    """Delete the device if it carries the alias; with `is_ours` also if it carries none yet."""
+    signs = (alias, "") if is_ours else (alias,)
+    if any(each.name == device and each.alias in signs for each in netlink.links()):
         netlink.delete_link(device)
 
 
