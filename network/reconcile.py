@@ -40,6 +40,8 @@ async def sandboxes_reconcile(net: Networking, job: Job[SandboxesReconcile]) -> 
         if record is not None and record.id in job.params.running:
             net.sandboxes[id] = Live(msgspec.structs.replace(record, pid=job.params.running[id]))
         else:
+            net.helper.forget_host(id)
+            net.helper.forget_zone(id)
             await net.store.forget_sandbox(id)
     net.is_reconciled.set()
     return {id: view(live.record) for id, live in net.sandboxes.items()}
@@ -119,7 +121,6 @@ async def _restore(net: Networking) -> None:
     there = await net.helper.ids()
     for id in there - net.sandboxes.keys():
         await net.helper.release(id)
-        net.helper.forget_host(id)
     for id, live in net.sandboxes.items():
         if live.record.changing:
             await net.helper.release(id)
