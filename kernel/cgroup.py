@@ -125,11 +125,17 @@ class Hierarchies:
 
 
 class Cgroup:
-    """A container's groups: `name` is their path below each mount. Nothing exists before `create`."""
+    """A container's groups: `name` is their path below each mount. Nothing exists before `create`.
+
+    Raises ValueError for a name that could mean a group of somebody else: an empty one is the root of the hierarchy,
+    and `kill` would end every process of the host.
+    """
 
     def __init__(self, hierarchies: Hierarchies, name: str) -> None:
         self._hierarchies = hierarchies
         self.name = name.strip("/")
+        if any(part in ("", ".", "..") for part in self.name.split("/")):
+            raise ValueError(f"{name!r} is not the name of a container's cgroup")
         self.unified = hierarchies.v2 / self.name if hierarchies.v2 else None
 
     def create(self, limits: Limits, devices: tuple[devicecg.Rule, ...]) -> None:

@@ -165,14 +165,20 @@ class NativeDriver:
     def _cgroup(self, id: str, parent: str = "") -> Cgroup:
         if ".." in parent.split("/"):
             raise ValueError(f"cgroup parent {parent!r} leads upwards")
-        return Cgroup(self._hierarchies, f"{parent.strip('/')}/{_TREE}/{id}{self._suffix}")
+        above = [part for part in parent.split("/") if part not in ("", ".")]
+        return Cgroup(self._hierarchies, "/".join((*above, _TREE, f"{id}{self._suffix}")))
 
     def _cgroup_of(self, id: str) -> Cgroup:
-        """Find the groups of a container that this or an earlier daemon started."""
+        """Find the groups of a container that this or an earlier daemon started.
+
+        What the file says counts only if it is a name that `_cgroup` gives: what these groups hold will be killed.
+        """
+        own = self._cgroup(id)
         try:
-            return Cgroup(self._hierarchies, (self._folder(id) / "cgroup").read_text())
+            name = (self._folder(id) / "cgroup").read_text()
         except FileNotFoundError:
-            return self._cgroup(id)
+            return own
+        return Cgroup(self._hierarchies, name) if f"/{name}".endswith(f"/{own.name}") else own
 
     def _make(self, command: Command) -> Cgroup:
         """Make the container's folder, which says which cgroup is its."""
@@ -183,7 +189,9 @@ class NativeDriver:
             raise StartError("command", errno.EINVAL, str(error)) from error
         try:
             folder.mkdir(mode=0o700)
-            (folder / "cgroup").write_text(cgroup.name)
+            # Whole or not there: a crash in between must not leave half a name of what the next daemon will kill.
+            (folder / "cgroup.new").write_text(cgroup.name)
+            (folder / "cgroup.new").rename(folder / "cgroup")
         except OSError as error:
             raise StartError("run folder", error.errno or 0, f"{folder}: {reason(error.errno or 0)}") from error
         return cgroup

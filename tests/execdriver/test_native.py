@@ -32,3 +32,16 @@ class TestNative(ExecDriverSuite):
 
 class TestIsolation(IsolationSuite):
     pass
+
+
+@pytest.mark.parametrize("text", ["", "/", "windl", "windlass", "system.slice", "../windlass/a1"])
+async def test_what_a_crash_left_of_a_groups_name_is_not_believed(tmp_path: Path, text: str) -> None:
+    """The name says whose processes the next daemon kills; half a name would say other people's."""
+    async with open_native_driver(tmp_path / "exec") as driver:
+        folder = tmp_path / "exec" / "containers" / "a1"
+        folder.mkdir()
+        own = driver._cgroup_of("a1").name
+        (folder / "cgroup").write_text(text)
+        assert driver._cgroup_of("a1").name == own
+        (folder / "cgroup").write_text(f"parent/{own}")
+        assert driver._cgroup_of("a1").name == f"parent/{own}"

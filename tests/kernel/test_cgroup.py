@@ -41,6 +41,13 @@ def _enter(cgroup: Cgroup, *command: str) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.root
+@pytest.mark.parametrize("name", ["", "/", "..", "windlass/..", "windlass//x", "./x"])
+def test_a_name_that_could_be_somebody_elses_is_none(name: str) -> None:
+    """An empty one is the root of the hierarchy: `kill` would end every process of the host."""
+    with pytest.raises(ValueError, match="not the name of a container's cgroup"):
+        Cgroup(HIERARCHIES, name)
+
+
 async def test_groups_are_made_everywhere_and_removed(cgroup: Cgroup) -> None:
     cgroup.create(Limits(), devicecg.DEFAULT)
     assert len(_folders(cgroup)) == len(HIERARCHIES.v1) + (HIERARCHIES.v2 is not None)
