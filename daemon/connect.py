@@ -6,13 +6,14 @@ put back. The container's lock is held all the time.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 
 import msgspec
 import trio
 
 from windlass.engine import Job
-from windlass.engine.errors import BadParameter, Conflict, Denied
+from windlass.engine.errors import BadParameter, Conflict, Denied, JobError, NotFound
 from windlass.jobs.container_config import EndpointSettings, NetworkingConfig
 from windlass.jobs.networks import (
     EndpointAdd,
@@ -38,6 +39,8 @@ from .lifecycle import Step
 from .resolver import resolv_conf
 
 Endpoints = dict[str, EndpointSettings]
+
+logger = logging.getLogger("windlass.daemon")
 
 
 async def endpoint_add(daemon: Daemon, job: Job[EndpointAdd]) -> None:
@@ -75,6 +78,38 @@ async def endpoint_remove(daemon: Daemon, job: Job[EndpointRemove]) -> None:
 async def endpoint_networks(daemon: Daemon, job: Job[EndpointNetworks]) -> list[str]:
     """List the networks, by name or id as they were given, that containers are configured to be in."""
     return list(dict.fromkeys(name for container in daemon.containers for name in endpoints(container)))
+
+
+async def complete(daemon: Daemon, container: Container) -> None:
+    """Let a running container have the networks that it is configured to be in: a crash may have come in between.
+
+    One that cannot be joined any more is taken out of the configuration. Failure is logged.
+    """
+    async with container.lock:
+        if container.running is None or not container.is_running:
+            return
+        pid, wanted = container.running.pid, endpoints(container)
+        have = container.sandbox.endpoints if container.sandbox else {}
+        keys = {name: _key(wanted, name, each.NetworkID) for name, each in have.items()}
+        for name in [name for name, key in keys.items() if key is None]:
+            remove = EndpointRemove(container.id, name, have[name].NetworkID)
+            await _try(daemon, container, wanted, _unplug(daemon, container, remove, pid))
+        for name in wanted.keys() - keys.values():
+            add = EndpointAdd(container.id, name, "", wanted[name])
+            without = {key: each for key, each in endpoints(container).items() if key != name}
+            await _try(daemon, container, without, _plug(daemon, container, add, wanted[name], pid))
+
+
+async def _try(daemon: Daemon, container: Container, otherwise: Endpoints, change: Awaitable[Sandbox]) -> None:
+    try:
+        await _take_over(daemon, container, await change)
+    except JobError as exc:
+        logger.error("the networks of container %s could not be completed: %s", container.id, exc)
+        if not isinstance(exc, BadParameter | Conflict | Denied | NotFound):
+            return
+        after = msgspec.structs.replace(container.definition, networking=NetworkingConfig(dict(otherwise)))
+        await daemon.store.redefine(after)
+        container.definition = after
 
 
 # -- may it be -------------------------------------------------------------------------------------------------------
@@ -132,7 +167,14 @@ async def _plug(
     daemon: Daemon, container: Container, params: EndpointAdd, settings: EndpointSettings, pid: int
 ) -> Sandbox:
     return await daemon.engine.call(
-        InterfacePlug(id=container.id, pid=pid, network=params.network_id or params.network, settings=settings)
+        InterfacePlug(
+            id=container.id,
+            name=container.name,
+            hostname=container.config.Hostname,
+            pid=pid,
+            network=params.network_id or params.network,
+            settings=settings,
+        )
     )
 
 

@@ -50,9 +50,13 @@ def is_user_defined(name: str) -> bool:
 
 def has_sandbox(container: Container) -> bool:
     """True when the network subsystem gives a container its namespace at the start."""
+    return is_connectable(container) and bool(endpoints(container))
+
+
+def is_connectable(container: Container) -> bool:
+    """True for a container with a namespace of its own that networks can be joined from."""
     mode = container.host.NetworkMode
-    is_alone = container.config.NetworkDisabled or mode in ("none", "host") or bool(shared_container(mode))
-    return not is_alone and bool(endpoints(container))
+    return not (container.config.NetworkDisabled or mode in ("none", "host") or shared_container(mode))
 
 
 def endpoints(container: Container) -> dict[str, EndpointSettings]:

@@ -20,12 +20,16 @@ import time
 import msgspec
 import trio
 
+from windlass.engine.job import current
 from windlass.execdriver.driver import Exit
+from windlass.jobs.networks import InterfacePlug
 
 from . import etc
 from .attachment import reconcile_sandboxes
+from .connect import complete
 from .container import Container
 from .daemon import Daemon
+from .endpoints import is_connectable
 from .lifecycle import Step
 from .monitor import ended
 from .remove import discard, remove_locked, sweep
@@ -53,9 +57,23 @@ async def reconcile(daemon: Daemon) -> None:
         except Exception:
             logger.exception("container %s could not be brought up to date", container.id)
     await reconcile_sandboxes(daemon)
+    daemon.nursery.start_soon(_complete_networks, daemon)
     for id in (left | runs.keys()) - known:
         await _kill_stranger(daemon, id)
     await _discard_folders(daemon, known)
+
+
+async def _complete_networks(daemon: Daemon) -> None:
+    """Finish what a crash cut short. In the background: networks come up later than the daemon does."""
+    current.set(None)
+    if daemon.engine.signature(InterfacePlug.NAME) is None:
+        return
+    for container in daemon.containers:
+        if is_connectable(container):
+            try:
+                await complete(daemon, container)
+            except Exception:
+                logger.exception("the networks of container %s could not be completed", container.id)
 
 
 async def _settle_one(daemon: Daemon, container: Container, run: Run | None, is_left: bool) -> None:

@@ -258,6 +258,8 @@ class InterfacePlug(Signature[Sandbox], frozen=True):
     NAME: ClassVar[str] = "interface_plug"
     LOCAL: ClassVar[bool] = True
     id: ContainerId
+    name: Annotated[str, Meta(description="Name of the container.")]
+    hostname: str
     pid: int
     network: Name
     settings: EndpointSettings = EndpointSettings()

@@ -55,7 +55,24 @@ async def interface_plug(net: Networking, job: Job[InterfacePlug]) -> Sandbox:
     """Give a running container an interface on one more network."""
     await net.up()
     params = job.params
-    live, network = _live(net, params.id), net.networks.get(params.network)
+    network = net.networks.get(params.network)
+    # A container that was started with no network at all has no sandbox yet.
+    new = Live(SandboxRecord(params.id, params.name, params.hostname, endpoints=[], pid=params.pid))
+    live = net.sandboxes.setdefault(params.id, new)
+    try:
+        with net.networks.using(network):
+            await _join(net, live, network, params)
+    except BaseException:
+        if live is new and not live.record.endpoints:
+            net.sandboxes.pop(params.id, None)
+            with trio.CancelScope(shield=True):
+                await net.store.forget_sandbox(params.id)
+        raise
+    await net.tell(network, "connect", params.id)
+    return view(live.record)
+
+
+async def _join(net: Networking, live: Live, network: Network, params: InterfacePlug) -> None:
     async with live.lock, AsyncExitStack() as undo:
         record = live.record
         if any(each.network_id == network.id for each in record.endpoints):
@@ -66,8 +83,6 @@ async def interface_plug(net: Networking, job: Job[InterfacePlug]) -> Sandbox:
         with trio.CancelScope(shield=True):
             await _reshape(net, live, [*record.endpoints, endpoint], params.pid, undo)
             undo.pop_all()
-    await net.tell(network, "connect", params.id)
-    return view(live.record)
 
 
 async def interface_unplug(net: Networking, job: Job[InterfaceUnplug]) -> Sandbox:

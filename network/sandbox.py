@@ -40,8 +40,10 @@ async def allocate_interface(net: Networking, job: Job[AllocateInterface]) -> Sa
     await net.up()
     if params.id in net.sandboxes:
         raise Conflict(f"container {params.id} has its interfaces already")
-    async with AsyncExitStack() as undo:
+    async with AsyncExitStack() as undo, AsyncExitStack() as using:
         wanted = in_order(net, _wanted(params))
+        for network, _ in wanted:
+            using.enter_context(net.networks.using(network))
         for network, _ in wanted:
             await net.make(network)
         endpoints = [
