@@ -39,7 +39,8 @@ def test_a_mount_and_a_folder_of_ours_are_found() -> None:
     place.mkdir(parents=True)
     subprocess.run(["mount", "-t", "tmpfs", "windlass-test", place], check=True)
     try:
-        assert (leaks.mounts(), leaks.files()) == ({str(place)}, {str(daemon.SESSION)})
+        assert str(place) in leaks.mounts()
+        assert str(daemon.SESSION) in leaks.files()
     finally:
         subprocess.run(["umount", place], check=True)
 

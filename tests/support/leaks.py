@@ -3,9 +3,11 @@
 Only resources that carry our marks count, since the machine has others and other runs of this suite
 may go on at the same time. A run keeps everything below a folder that is named after its process;
 what names such a folder is left over when that process is this one, or is gone. What cannot name a
-folder (cgroups, links, tables) counts when it says `windlass` and was not there when the run began.
+folder (cgroups, links, tables) counts when it says `windlass`. Nothing counts that was there when the
+run began: a run that was killed long ago is no fault of this one.
 """
 
+import json
 import os
 import re
 import shutil
@@ -24,8 +26,13 @@ _before: Found = {}
 
 
 def remember() -> None:
-    """Note which nameless resources are there before the first test runs."""
-    _before.update(nameless())
+    """Note what is there before the first test runs, in the file WINDLASS_BEFORE for who looks after the last one."""
+    path = Path(os.environ.get("WINDLASS_BEFORE", os.devnull))
+    if noted := path.read_text():
+        _before.update({kind: set(names) for kind, names in json.loads(noted).items()})
+        return
+    _before.update(_present())
+    path.write_text(json.dumps({kind: sorted(names) for kind, names in _before.items()}))
 
 
 def left() -> Found:
@@ -37,14 +44,13 @@ def left() -> Found:
 
 
 def _found() -> Found:
-    new = {kind: names - _before.get(kind, set()) for kind, names in nameless().items()}
+    new = {kind: names - _before.get(kind, set()) for kind, names in _present().items()}
+    return {kind: names for kind, names in new.items() if names}
+
+
+def _present() -> Found:
     named = {"process": processes(), "mount": mounts(), "socket": sockets(), "file": files()}
-    return {kind: names for kind, names in (new | named).items() if names}
-
-
-def nameless() -> Found:
-    """Return what says `windlass`, without saying which run's it is."""
-    return {"cgroup": cgroups(), "network link": links(), "nft table": tables(), "default": defaults()}
+    return named | {"cgroup": cgroups(), "network link": links(), "nft table": tables(), "default": defaults()}
 
 
 def is_ours(text: str) -> bool:
