@@ -60,9 +60,11 @@ static void close_others(int *keep, int count)
 
 static void reset_signals(void)
 {
+    /* Raw: libc hides signals of its own from signal(2), and glibc's posix_spawn leaves those ignored. */
+    const uint64_t standard[4] = {(uintptr_t)SIG_DFL}; /* the kernel's struct sigaction */
     sigset_t none;
     for (int i = 1; i < 65; i++)
-        signal(i, SIG_DFL);
+        syscall(SYS_rt_sigaction, i, standard, NULL, sizeof(uint64_t));
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
 }
