@@ -23,6 +23,7 @@ from windlass.api import serve as api
 from windlass.daemon import system
 from windlass.daemon.daemon import Dns
 from windlass.daemon.install import install as install_daemon
+from windlass.daemon.limits import check_ulimits
 from windlass.engine import Engine, Portal, plugins
 from windlass.engine.errors import BadParameter, Conflict, JobError, Unsupported
 from windlass.execdriver import native
@@ -31,6 +32,7 @@ from windlass.graphdriver.driver import Driver
 from windlass.graphdriver.overlay2 import Overlay2
 from windlass.graphdriver.vfs import Vfs
 from windlass.image.install import install as install_images
+from windlass.jobs.container_config import Ulimit
 from windlass.jobs.networks import AddressPool, InitNetworkdriver
 from windlass.lib.config import DEFAULT_HOST, Config
 from windlass.lib.database import Database
@@ -166,6 +168,7 @@ async def build(engine: Engine, config: Config, held: ExitStack) -> None:
         data_root=data_root,
         exec_root=exec_root,
         dns=Dns(config.dns, config.dns_opts, config.dns_search),
+        default_ulimits=_default_ulimits(config),
     )
     system.install_info(engine, _facts(config, graph))
     found = plugins.find(config.plugins, Path(config.plugins_dir) if config.plugins_dir else None)
@@ -194,6 +197,16 @@ def exec_driver(name: str, exec_root: Path, nursery: trio.Nursery) -> NativeDriv
     if name != NativeDriver.name:
         raise Unsupported(f"unknown exec driver {name}")
     return NativeDriver(exec_root, nursery)
+
+
+def _default_ulimits(config: Config) -> list[Ulimit]:
+    """What containers get that say nothing about their limits. Raises BadParameter for what can be none."""
+    try:
+        ulimits = [msgspec.convert({"Name": name} | each, Ulimit) for name, each in config.default_ulimits.items()]
+    except msgspec.ValidationError as exc:
+        raise BadParameter(f"default-ulimits: {exc}", key="default-ulimits") from None
+    check_ulimits(ulimits, "default-ulimits")
+    return ulimits
 
 
 def _networkdriver(config: Config) -> InitNetworkdriver:

@@ -22,6 +22,8 @@ def run(values: dict[str, Any]) -> int:
     given = {key: value for key, value in values.items() if key not in NOT_CONFIG}
     if pools := given.get("default_address_pools"):
         given["default_address_pools"] = [_pool(text) for text in pools]
+    if ulimits := given.get("default_ulimits"):
+        given["default_ulimits"] = dict(_ulimit(text) for text in ulimits)
     try:
         settings = config.make(given, _file(values))
         log.set_up("debug" if settings.debug else settings.log_level)
@@ -54,6 +56,16 @@ def _pool(text: str) -> dict[str, str | int]:
     if set(parts) != {"base", "size"} or not parts["size"].isdecimal():
         raise UsageError(f'invalid argument "{text}" for "--default-address-pool" flag: it is base=CIDR,size=N')
     return {"base": parts["base"], "size": int(parts["size"])}
+
+
+def _ulimit(text: str) -> tuple[str, dict[str, str | int]]:
+    """`NAME=SOFT[:HARD]` as the configuration file has it. Raises UsageError."""
+    name, _, limits = text.partition("=")
+    soft, colon, hard = limits.partition(":")
+    try:
+        return name, {"Name": name, "Soft": int(soft), "Hard": int(hard if colon else soft)}
+    except ValueError:
+        raise UsageError(f'invalid argument "{text}" for "--default-ulimit" flag: it is NAME=SOFT[:HARD]') from None
 
 
 def _file(values: dict[str, Any]) -> Path | None:

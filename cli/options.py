@@ -53,6 +53,7 @@ DAEMON = [
     Flag("--dns", "dns", list, "DNS server for containers"),
     Flag("--dns-opt", "dns_opts", list, "DNS option for containers"),
     Flag("--dns-search", "dns_search", list, "DNS search domain for containers"),
+    Flag("--default-ulimit", "default_ulimits", list, "Default ulimit of containers: NAME=SOFT[:HARD]"),
     Flag("--shutdown-timeout", "shutdown_timeout", float, "Seconds that running jobs may take to finish"),
 ]
 NOT_CONFIG = frozenset({"version", "help", "daemon", "config_file"})  # what no Config has a field for

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from windlass.engine.errors import BadParameter
 from windlass.execdriver.driver import Command, Device, Mount, Program
-from windlass.jobs.container_config import DeviceMapping
+from windlass.jobs.container_config import DeviceMapping, Ulimit
 from windlass.lib.rootfs import RootFS
 
 from . import etc
@@ -17,8 +18,9 @@ from .attachment import Attachment
 from .config import command_line, environment, working_directory
 from .container import Container
 from .host import capabilities
-from .limits import log_config, resources, rlimits
+from .log_config import log_config
 from .mounts import driver_mounts
+from .resources import resources, rlimits
 from .security import parse_security
 from .users import find_account
 
@@ -26,12 +28,18 @@ INIT = "/sbin/docker-init"  # where Docker puts its own
 
 
 def build_command(
-    container: Container, attachment: Attachment, rootfs: RootFS, folder: Path, log_path: Path, init: str
+    container: Container,
+    attachment: Attachment,
+    rootfs: RootFS,
+    folder: Path,
+    log_path: Path,
+    init: str,
+    ulimits: Sequence[Ulimit] = (),
 ) -> Command:
     """Build the command of a container's next start, and write its files in /etc. Blocks: call it in a thread.
 
-    `init` is the program of the host that containers of `--init` get. Raises BadParameter for a user or a device that
-    is not there, OSError.
+    `init` is the program of the host that containers of `--init` get, `ulimits` are the daemon's defaults. Raises
+    BadParameter for a user or a device that is not there, OSError.
     """
     config, host = container.config, container.host
     security = parse_security(host)
@@ -43,7 +51,7 @@ def build_command(
         files.append(Mount(INIT, source=init, readonly=True))
     return Command(
         id=container.id,
-        program=build_program(container, attachment, rootfs),
+        program=build_program(container, attachment, rootfs, ulimits),
         rootfs=rootfs,
         hostname=attachment.hostname,
         domainname=attachment.domainname,
@@ -67,7 +75,9 @@ def build_command(
     )
 
 
-def build_program(container: Container, attachment: Attachment, rootfs: RootFS) -> Program:
+def build_program(
+    container: Container, attachment: Attachment, rootfs: RootFS, ulimits: Sequence[Ulimit] = ()
+) -> Program:
     """Build the init's program."""
     config, host = container.config, container.host
     security = parse_security(host)
@@ -85,7 +95,7 @@ def build_program(container: Container, attachment: Attachment, rootfs: RootFS) 
         capabilities=capabilities(host),
         seccomp=security.seccomp,
         no_new_privileges=security.no_new_privileges,
-        rlimits=rlimits(host),
+        rlimits=rlimits(host, ulimits),
         oom_score_adj=host.OomScoreAdj,
     )
 

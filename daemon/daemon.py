@@ -14,6 +14,7 @@ from windlass.engine import Engine
 from windlass.engine.errors import JobError
 from windlass.execdriver.driver import Driver as ExecDriver
 from windlass.graphdriver.driver import Driver as GraphDriver
+from windlass.jobs.container_config import Ulimit
 from windlass.jobs.events import Log
 
 from .container import Container
@@ -47,6 +48,7 @@ class Daemon:
     data_root: Path
     exec_root: Path
     dns: Dns = Dns()
+    default_ulimits: Sequence[Ulimit] = ()  # what containers get that say nothing about them
     containers: Registry = field(default_factory=Registry)
     execs: dict[str, Exec] = field(default_factory=dict)
     sweeping: trio.Lock = field(default_factory=trio.Lock)  # one unlinker is as fast as many

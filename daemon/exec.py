@@ -27,7 +27,7 @@ from .container import Container
 from .daemon import Daemon
 from .host import capabilities
 from .keys import parse_keys
-from .limits import rlimits
+from .resources import rlimits
 from .security import parse_security
 from .users import find_account
 
@@ -246,7 +246,7 @@ async def _program(daemon: Daemon, exec: Exec, size: tuple[int, int]) -> Program
         capabilities=caps.own() if params.Privileged else capabilities(host),
         seccomp="unconfined" if params.Privileged else security.seccomp,
         no_new_privileges=security.no_new_privileges,
-        rlimits=rlimits(host),
+        rlimits=rlimits(host, daemon.default_ulimits),
         oom_score_adj=host.OomScoreAdj,
     )
 

@@ -1,7 +1,7 @@
 """Checks a HostConfig, and fills in what dockerd would: errors, refusals by name, warnings.
 
-What a user would rely on and we cannot do is refused with 501 and its name; what only tunes is accepted with a
-warning. The tables below are the whole truth about that. `limits.py` has the resources, `mounts.py` the mounts.
+What a user would rely on and we cannot do is refused with 501 and its name; the table below is the whole truth about
+that. `limits.py` has the resources, `mounts.py` the mounts.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from windlass.jobs.containers import Create
 from windlass.kernel import caps
 
 from .endpoints import check_network_mode, check_ports, check_resolver, network_name
-from .limits import check_limits, check_log
+from .limits import check_limits, host_support
+from .log_config import check_log
 from .mounts import check_mounts
 from .security import parse_security
 
@@ -30,21 +31,6 @@ REFUSED: dict[str, str] = {
     "DeviceRequests": "device requests (GPUs, CDI)",
     "DeviceCgroupRules": "device cgroup rules",
     "Cgroup": "another container's cgroup",
-}
-
-# Fields that only tune, and are kept without effect.
-IGNORED: dict[str, str] = {
-    "BlkioWeight": "block I/O weight",
-    "BlkioWeightDevice": "block I/O weight",
-    "BlkioDeviceReadBps": "block I/O limits",
-    "BlkioDeviceWriteBps": "block I/O limits",
-    "BlkioDeviceReadIOps": "block I/O limits",
-    "BlkioDeviceWriteIOps": "block I/O limits",
-    "CpuRealtimePeriod": "real-time CPU limits",
-    "CpuRealtimeRuntime": "real-time CPU limits",
-    "KernelMemory": "kernel memory limits",
-    "KernelMemoryTCP": "kernel memory limits",
-    "OomKillDisable": "disabling the OOM killer",
 }
 
 # Which words a namespace's mode may be; anything else is another container, which comes later.
@@ -75,8 +61,7 @@ def check_host(params: Create, warn: Callable[[str], None]) -> HostConfig:
     parse_security(host)
     check_mounts(host, params)
     check_log(host)
-    host = check_limits(host, warn)
-    _warn(host, warn)
+    host = check_limits(host, warn, host_support())
     return _with_defaults(host)
 
 
@@ -140,11 +125,6 @@ def capabilities(host: HostConfig) -> frozenset[str]:
     drop_all = any(name.upper() == "ALL" for name in host.CapDrop or ())
     base = caps.own() if add_all else frozenset() if drop_all else caps.DEFAULT & caps.own()
     return frozenset((base - dropped) | added)
-
-
-def _warn(host: HostConfig, warn: Callable[[str], None]) -> None:
-    for what in dict.fromkeys(what for field, what in IGNORED.items() if getattr(host, field)):
-        warn(f"Your engine does not support {what} yet. Discarded.")
 
 
 def warn_of_config(config: Config, warn: Callable[[str], None]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import trio
 from windlass.engine import Engine
 from windlass.execdriver.driver import Driver as ExecDriver
 from windlass.graphdriver.driver import Driver as GraphDriver
+from windlass.jobs.container_config import Ulimit
 from windlass.lib.database import Database
 
 from .attach import attach, resize
@@ -66,6 +67,7 @@ async def install(
     data_root: Path,
     exec_root: Path,
     dns: Dns = Dns(),
+    default_ulimits: Sequence[Ulimit] = (),
 ) -> None:
     """Bring everything up to date, then register the jobs. `nursery` carries monitors and removals.
 
@@ -73,7 +75,7 @@ async def install(
     """
     store = Store(durable, run)
     store.prepare()
-    daemon = Daemon(engine, nursery, store, graph, driver, data_root, exec_root, dns)
+    daemon = Daemon(engine, nursery, store, graph, driver, data_root, exec_root, dns, default_ulimits)
     await reconcile(daemon)
     for name, handler in JOBS.items():
         engine.register(name, functools.partial(handler, daemon))

@@ -25,7 +25,7 @@ from windlass.lib import timestamp
 
 from .container import Container
 from .daemon import Daemon
-from .limits import log_config
+from .log_config import log_config
 
 ALL = -1  # lines, for TAIL
 _NULL = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)

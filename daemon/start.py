@@ -68,7 +68,9 @@ async def _run(daemon: Daemon, container: Container) -> None:
     attachment = await attach_network(daemon, container)
     folder, log_path = daemon.folder(container.id), daemon.log_path(container.id)
     init = daemon.driver.init_program()
-    command = await trio.to_thread.run_sync(build_command, container, attachment, rootfs, folder, log_path, init)
+    command = await trio.to_thread.run_sync(
+        build_command, container, attachment, rootfs, folder, log_path, init, daemon.default_ulimits
+    )
     started_ns = time.time_ns()
     await daemon.store.intend_run(container.id, started_ns)
     clients = list(container.clients)

@@ -62,6 +62,9 @@ class Device:
     access: str = "rwm"
 
 
+DeviceLimit = tuple[int, int, int]  # major, minor, and what is allowed: bytes or operations a second, or a weight
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
     """Limits for the container's cgroups. Bytes, microseconds; 0 means no limit of its own."""
@@ -69,12 +72,23 @@ class Resources:
     memory: int = 0
     memory_swap: int = 0  # memory and swap together; -1: unlimited swap
     memory_reservation: int = 0
+    memory_swappiness: int | None = None
+    kernel_memory_tcp: int = 0
+    oom_kill_disable: bool = False
     cpu_shares: int = 0
     cpu_period: int = 0
-    cpu_quota: int = 0
+    cpu_quota: int = 0  # -1: unlimited
+    cpu_rt_period: int = 0
+    cpu_rt_runtime: int = 0
     cpuset_cpus: str = ""
     cpuset_mems: str = ""
-    pids: int = 0
+    pids: int = 0  # -1: unlimited
+    blkio_weight: int = 0
+    blkio_weight_devices: tuple[DeviceLimit, ...] = ()
+    read_bps: tuple[DeviceLimit, ...] = ()
+    write_bps: tuple[DeviceLimit, ...] = ()
+    read_iops: tuple[DeviceLimit, ...] = ()
+    write_iops: tuple[DeviceLimit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

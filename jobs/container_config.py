@@ -94,6 +94,20 @@ class Ulimit(msgspec.Struct, frozen=True):
     Hard: int = 0
 
 
+class WeightDevice(msgspec.Struct, frozen=True):
+    """A block device of the host, and the container's share of it: 10 to 1000."""
+
+    Path: str = ""
+    Weight: int = 0
+
+
+class ThrottleDevice(msgspec.Struct, frozen=True):
+    """A block device of the host, and how many bytes or operations a second the container gets of it."""
+
+    Path: str = ""
+    Rate: int = 0
+
+
 class BindSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     """Options of a bind mount."""
 
@@ -173,11 +187,11 @@ class HostConfig(msgspec.Struct, frozen=True):
     NanoCpus: int = 0
     CgroupParent: str = ""
     BlkioWeight: int = 0
-    BlkioWeightDevice: list[dict[str, Any]] | None = None
-    BlkioDeviceReadBps: list[dict[str, Any]] | None = None
-    BlkioDeviceWriteBps: list[dict[str, Any]] | None = None
-    BlkioDeviceReadIOps: list[dict[str, Any]] | None = None
-    BlkioDeviceWriteIOps: list[dict[str, Any]] | None = None
+    BlkioWeightDevice: list[WeightDevice] | None = None
+    BlkioDeviceReadBps: list[ThrottleDevice] | None = None
+    BlkioDeviceWriteBps: list[ThrottleDevice] | None = None
+    BlkioDeviceReadIOps: list[ThrottleDevice] | None = None
+    BlkioDeviceWriteIOps: list[ThrottleDevice] | None = None
     CpuPeriod: int = 0
     CpuQuota: int = 0
     CpuRealtimePeriod: int = 0

@@ -199,17 +199,39 @@ class Cgroup:
                     found |= {int(pid) for pid in (Path(folder) / "cgroup.procs").read_text().split()}
         return sorted(found)
 
-    def _limit(self, limits: Limits) -> None:
-        if self._hierarchies.is_v2:
-            for setting in v2_settings(limits):
-                self._set(self.unified, setting)
-        else:
-            for setting in v1_settings(limits):
-                self._set(self._path(setting.controller), setting)
+    def update(self, old: Limits, new: Limits) -> None:
+        """Set limits anew while processes are in the groups. Raises OSError naming the file; `old` holds on then."""
+        before = set(self._settings(old))
+        undo: list[tuple[Path, str]] = []
+        try:
+            for setting in self._settings(new, old):
+                if setting not in before and (found := self._file(setting)):
+                    path, value = found
+                    undo.append((path, path.read_text()))
+                    _write(path, value)
+        except OSError:
+            for path, text in reversed(undo):
+                with contextlib.suppress(OSError):
+                    _write(path, text)
+            raise
 
-    def _set(self, path: Path | None, setting: Setting) -> None:
-        if path and (not setting.optional or (path / setting.file).exists()):
-            _write(path / setting.file, setting.value)
+    def _limit(self, limits: Limits) -> None:
+        for setting in self._settings(limits):
+            if found := self._file(setting):
+                _write(*found)
+
+    def _settings(self, limits: Limits, old: Limits | None = None) -> Iterator[Setting]:
+        return v2_settings(limits) if self._hierarchies.is_v2 else v1_settings(limits, old)
+
+    def _file(self, setting: Setting) -> tuple[Path, str] | None:
+        """Find the file that a setting is for, and what to write; None where this host can do without."""
+        folder = self.unified if self._hierarchies.is_v2 else self._path(setting.controller)
+        if folder is None:
+            return None
+        path = folder / setting.file
+        if (setting.optional or setting.instead) and not path.exists():
+            return (folder / setting.instead[0], setting.instead[1]) if setting.instead else None
+        return path, setting.value
 
     def _guard(self, devices: tuple[devicecg.Rule, ...]) -> None:
         if devices == devicecg.EVERYTHING:

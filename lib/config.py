@@ -69,6 +69,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     dns: list[str] = []
     dns_opts: list[str] = []
     dns_search: list[str] = []
+    default_ulimits: dict[str, dict[str, str | int]] = {}  # by name: `Name`, `Soft`, `Hard`
     shutdown_timeout: float = 15.0  # seconds that running jobs may take to finish
 
 

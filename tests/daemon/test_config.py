@@ -6,7 +6,8 @@ from windlass.daemon import views
 from windlass.daemon.config import command_line, environment, image_config, join_env, merge, requested
 from windlass.daemon.host import capabilities, check_host
 from windlass.daemon.keys import parse_keys
-from windlass.daemon.limits import parse_size, resources
+from windlass.daemon.log_config import parse_size
+from windlass.daemon.resources import resources
 from windlass.daemon.security import parse_security
 from windlass.daemon.signals import parse_signal
 from windlass.engine.errors import BadParameter, Unsupported

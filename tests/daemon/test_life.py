@@ -287,11 +287,8 @@ async def test_fifty_runs_at_once_all_end_and_go(yard: Yard) -> None:
 
 
 async def test_create_warns_of_what_it_cannot_do_yet(yard: Yard) -> None:
-    made = await yard.call(
-        Create(Image="busybox", HostConfig=HostConfig(RestartPolicy=RestartRule("always"), BlkioWeight=500))
-    )
-    text = " ".join(made.Warnings)
-    assert "restart policy" in text and "block I/O weight" in text
+    made = await yard.call(Create(Image="busybox", HostConfig=HostConfig(RestartPolicy=RestartRule("always"))))
+    assert "restart policy" in " ".join(made.Warnings)
 
 
 async def test_create_with_no_network_warns_of_nothing(yard: Yard) -> None:
