@@ -194,6 +194,7 @@ _PUBLISH = [
     "meta nfproto ipv6 dnat ip6 to ip6 daddr . meta l4proto . th dport map @one6",
     "meta nfproto ipv6 dnat ip6 to meta l4proto . th dport map @all6",
 ]
+_ICMP = {4: 1, 6: 58}  # by number: hosts without /etc/protocols know no other names than tcp and udp
 _NEIGHBOURS = "icmpv6 type { nd-neighbor-solicit, nd-neighbor-advert, nd-router-solicit, nd-router-advert } accept"
 _LINKS = [
     "ip saddr . ip daddr . meta l4proto . th dport @links4 accept",
@@ -274,5 +275,5 @@ def _to(network: NetworkRules) -> Iterator[str]:
                 yield f"meta nfproto ipv{version} accept"
             case "routed":
                 yield f"{_ip(version)} daddr . meta l4proto . th dport @open{version} accept"
-                yield f"meta nfproto ipv{version} meta l4proto {'icmp' if version == 4 else 'ipv6-icmp'} accept"
+                yield f"meta nfproto ipv{version} meta l4proto {_ICMP[version]} accept"
     yield "drop"

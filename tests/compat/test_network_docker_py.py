@@ -202,7 +202,7 @@ def test_a_bad_network_is_refused_and_leaves_nothing(
         assert answer.status == (old or 201)
         return
     assert (answer.status, words.format(**known) in answer.message) == (status, True), answer.body
-    assert interfaces() == before
+    assert interfaces() <= before  # of an earlier container something may just be going away
     assert body["Name"] not in {each.name for each in client.networks.list()} - {net.name, "bridge"}
 
 

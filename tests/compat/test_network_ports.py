@@ -44,8 +44,12 @@ def refused(docker: Docker, *arguments: str) -> str:
 
 
 def published(docker: Docker, name: str) -> set[str]:
-    """Return what `docker port` says; IPv6 addresses are spelt `[::]` by all but the oldest clients."""
-    return {line.replace(" :::", " [::]:") for line in docker.ok("port", name).splitlines()}
+    """Return what `docker port` says; IPv6 addresses are in brackets by all but the oldest clients."""
+    return {bracketed(line) for line in docker.ok("port", name).splitlines()}
+
+
+def bracketed(line: str) -> str:
+    return re.sub(r"(^| )(:[0-9a-f:]*):(\d+)$", r"\1[\2]:\3", line)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +77,7 @@ def test_port_says_what_was_published(docker: Docker, name: str, flags: list[str
     assert found == {line.format(*ports) for line in expected}
     bindings = settings(docker, name)["Ports"]
     assert sum(map(len, bindings.values())) == len(found)
-    assert docker.ok("port", name, expected[0].split()[0]).splitlines()[0] in {line.split()[-1] for line in found}
+    assert bracketed(docker.ok("port", name, expected[0].split()[0]).splitlines()[0]) in {line.split()[-1] for line in found}
 
 
 def test_a_random_port_is_chosen_for_each(docker: Docker, name: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from .cli import Docker, Result
+from .packages import docker_cli
 
 LIMIT = 180.0  # seconds until a command that should end has failed
 PACKAGE = "docker-compose"
@@ -41,7 +42,9 @@ class Project:
         """Run a command on the project to its end."""
         argv = [docker_compose(), "--ansi", "never", "-p", self.name, *words]
         # Not the tests' own Python and its packages: it is a program of the machine's.
-        environment = {**self.docker.environment, "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"}
+        # It calls the docker CLI for `run` and `exec`.
+        path = f"/usr/sbin:/usr/bin:/sbin:/bin:{Path(docker_cli()).parent}"
+        environment = {**self.docker.environment, "PATH": path, "LC_ALL": "C.UTF-8"}
         done = subprocess.run(
             argv, cwd=self.folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=LIMIT
         )

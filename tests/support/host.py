@@ -22,6 +22,7 @@ from .images import busybox_rootfs
 from .networks import until, within
 
 SIOCGIFADDR = 0x8915  # netdevice(7)
+PROTOCOLS = {"6": "tcp", "17": "udp", "132": "sctp"}  # what nft(8) shows where /etc/protocols is missing
 PORT_MAPS = {"all4", "one4", "all6", "one6"}
 
 
@@ -77,7 +78,7 @@ class Host:
         for part in self.ruleset():
             for entry in part.get("map", {}).get("elem", []) if part.get("map", {}).get("name") in PORT_MAPS else ():
                 *_, protocol, port = entry[0]["concat"]
-                found.add((str(protocol), int(port)))
+                found.add((PROTOCOLS.get(protocol, protocol), int(port)))
         return found
 
     def ruleset(self) -> list[dict[str, Any]]:
