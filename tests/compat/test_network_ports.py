@@ -77,7 +77,9 @@ def test_port_says_what_was_published(docker: Docker, name: str, flags: list[str
     assert found == {line.format(*ports) for line in expected}
     bindings = settings(docker, name)["Ports"]
     assert sum(map(len, bindings.values())) == len(found)
-    assert bracketed(docker.ok("port", name, expected[0].split()[0]).splitlines()[0]) in {line.split()[-1] for line in found}
+    assert bracketed(docker.ok("port", name, expected[0].split()[0]).splitlines()[0]) in {
+        line.split()[-1] for line in found
+    }
 
 
 def test_a_random_port_is_chosen_for_each(docker: Docker, name: str) -> None:
