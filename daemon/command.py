@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import posixpath
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from windlass.engine.errors import BadParameter
-from windlass.execdriver.driver import Command, Device, Mount, Program
-from windlass.jobs.container_config import DeviceMapping, Ulimit
+from windlass.execdriver.driver import Command, Mount, Program
+from windlass.jobs.container_config import Ulimit
 from windlass.lib.rootfs import RootFS
 
 from . import etc
 from .attachment import Attachment
 from .config import command_line, environment, working_directory
 from .container import Container
+from .devices import device_rules, find_devices
 from .host import capabilities
 from .log_config import log_config
 from .mounts import driver_mounts
+from .namespaces import Joined
 from .resources import resources, rlimits
 from .security import parse_security
 from .users import find_account
@@ -30,6 +28,7 @@ INIT = "/sbin/docker-init"  # where Docker puts its own
 def build_command(
     container: Container,
     attachment: Attachment,
+    namespaces: Joined,
     rootfs: RootFS,
     folder: Path,
     log_path: Path,
@@ -57,21 +56,24 @@ def build_command(
         domainname=attachment.domainname,
         stdin_once=config.StdinOnce,
         log=log_config(host, str(log_path)),
-        network=attachment.namespace,
-        ipc="host" if host.IpcMode == "host" else "private",
-        pid="host" if host.PidMode == "host" else "private",
-        uts="host" if host.UTSMode == "host" else "private",
+        network=namespaces.network or attachment.namespace,
+        ipc=namespaces.ipc,
+        pid=namespaces.pid,
+        uts=namespaces.uts,
         cgroupns=host.CgroupnsMode or ("host" if host.Privileged else "default"),
         cgroup_parent=host.CgroupParent,
         resources=resources(host),
         mounts=(*(mount for mount in files if mount.target not in taken), *mounts),
-        devices=tuple(_device(device) for device in host.Devices or ()),
+        devices=find_devices(host),
+        device_rules=device_rules(host),
+        writable_cgroups=security.writable_cgroups,
         readonly_rootfs=host.ReadonlyRootfs,
         privileged=host.Privileged,
         masked_paths=uncovered if host.MaskedPaths is None else tuple(host.MaskedPaths),
         readonly_paths=uncovered if host.ReadonlyPaths is None else tuple(host.ReadonlyPaths),
         sysctls=dict(host.Sysctls or {}),
         shm_size=host.ShmSize,
+        shm=namespaces.shm,
     )
 
 
@@ -97,28 +99,4 @@ def build_program(
         no_new_privileges=security.no_new_privileges,
         rlimits=rlimits(host, ulimits),
         oom_score_adj=host.OomScoreAdj,
-    )
-
-
-def _device(mapping: DeviceMapping) -> Device:
-    """Look a device of the host up. Raises BadParameter when it is none."""
-    path = mapping.PathOnHost
-    try:
-        status = Path(path).stat()
-    except OSError:
-        raise BadParameter(
-            f'error gathering device information while adding custom device "{path}": no such file or directory',
-            key="Devices",
-        ) from None
-    if not stat.S_ISCHR(status.st_mode) and not stat.S_ISBLK(status.st_mode):
-        raise BadParameter(
-            f'error gathering device information while adding custom device "{path}": not a device node', key="Devices"
-        )
-    return Device(
-        path=posixpath.normpath(mapping.PathInContainer or path),
-        kind="c" if stat.S_ISCHR(status.st_mode) else "b",
-        major=os.major(status.st_rdev),
-        minor=os.minor(status.st_rdev),
-        mode=stat.S_IMODE(status.st_mode),
-        access=mapping.CgroupPermissions or "rwm",
     )

@@ -27,6 +27,7 @@ from .endpoints import main_network, settle_networks, shared_container
 from .host import check_host, warn_of_config
 from .links import register_links
 from .names import check_name, new_id
+from .users import check_user
 
 
 async def create(daemon: Daemon, job: Job[Create]) -> Created:
@@ -44,6 +45,7 @@ async def create(daemon: Daemon, job: Job[Create]) -> Created:
         name = _hold(daemon, undo, name, id)
         image = await daemon.engine.call(ImageGet(name=config.Image, platform=params.platform))
         config = merge(config, image.config)
+        check_user(config.User, host.GroupAdd or ())
         warn_of_config(config, warnings.append)
         host = register_links(daemon.containers, _by_id(daemon, host))
         networking = settle_networks(params, host, await main_network(daemon.engine, params))
@@ -75,9 +77,12 @@ def default_hostname(id: str, network: str, uts: str) -> str:
 
 def _by_id(daemon: Daemon, host: HostConfig) -> HostConfig:
     """Let `container:NAME` survive renaming (moby: adaptSharedNamespaceContainer)."""
-    word = shared_container(host.NetworkMode)
-    other = daemon.containers.find(word) if word else None
-    return msgspec.structs.replace(host, NetworkMode=f"container:{other.id}") if other else host
+    found = {}
+    for field in ("NetworkMode", "PidMode", "IpcMode"):
+        word = shared_container(getattr(host, field))
+        if word and (other := daemon.containers.find(word)):
+            found[field] = f"container:{other.id}"
+    return msgspec.structs.replace(host, **found)
 
 
 def _hold(daemon: Daemon, undo: AsyncExitStack, name: str, id: str) -> str:

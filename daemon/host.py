@@ -15,11 +15,14 @@ from windlass.jobs.container_config import Config, HostConfig, LogSettings, Rest
 from windlass.jobs.containers import Create
 from windlass.kernel import caps
 
+from .devices import check_devices
 from .endpoints import check_network_mode, check_ports, check_resolver, network_name
 from .limits import check_limits, host_support
 from .log_config import check_log
 from .mounts import check_mounts
-from .security import parse_security
+from .namespaces import check_namespaces
+from .security import check_security
+from .sysctls import check_sysctls
 
 SHM_SIZE = 64 << 20
 
@@ -28,20 +31,7 @@ REFUSED: dict[str, str] = {
     "VolumesFrom": "volumes of other containers",
     "VolumeDriver": "volume drivers",
     "StorageOpt": "storage options for one container",
-    "DeviceRequests": "device requests (GPUs, CDI)",
-    "DeviceCgroupRules": "device cgroup rules",
     "Cgroup": "another container's cgroup",
-}
-
-# Which words a namespace's mode may be; anything else is another container, which comes later.
-MODES: dict[str, tuple[str, ...]] = {
-    "IpcMode": ("", "private", "shareable", "host", "none"),
-    "PidMode": ("", "host"),
-    "UTSMode": ("", "host"),
-    "UsernsMode": ("", "host"),
-    "CgroupnsMode": ("", "private", "host"),
-    "Isolation": ("", "default"),
-    "Runtime": ("", "windlass", "runc"),
 }
 
 
@@ -52,13 +42,16 @@ def check_host(params: Create, warn: Callable[[str], None]) -> HostConfig:
     """
     host = params.HostConfig
     _refuse(host)
-    _check_modes(host)
+    check_namespaces(host)
     check_network_mode(params, warn)
     check_ports(params)
     check_resolver(host)
     _check_restart(host, warn)
     _check_capabilities(host)
-    parse_security(host)
+    check_security(host, warn)
+    check_devices(host)
+    check_sysctls(host)
+    _check_annotations(host)
     check_mounts(host, params)
     check_log(host)
     host = check_limits(host, warn, host_support())
@@ -69,17 +62,6 @@ def _refuse(host: HostConfig) -> None:
     for field, what in REFUSED.items():
         if getattr(host, field):
             raise Unsupported(f"HostConfig.{field}: {what} cannot be used yet", key=field)
-
-
-def _check_modes(host: HostConfig) -> None:
-    for field, allowed in MODES.items():
-        mode = getattr(host, field)
-        if mode in allowed:
-            continue
-        kind, colon, _ = mode.partition(":")
-        if colon and kind != "container":
-            raise BadParameter(f"invalid {field}: {mode}", key=field)
-        raise Unsupported(f"HostConfig.{field}: {mode!r} cannot be used yet", key=field)
 
 
 def _check_restart(host: HostConfig, warn: Callable[[str], None]) -> None:
@@ -105,8 +87,26 @@ def _check_restart(host: HostConfig, warn: Callable[[str], None]) -> None:
 def _check_capabilities(host: HostConfig) -> None:
     for key, given in (("CapAdd", host.CapAdd), ("CapDrop", host.CapDrop)):
         for name in given or ():
-            if name.upper() != "ALL" and capability(name) not in caps.NAMES:
-                raise BadParameter(f'invalid {key}: unknown capability: "{capability(name)}"', key=key)
+            if name.upper() != "ALL":
+                _check_capability(key, capability(name))
+
+
+def _check_capability(key: str, name: str) -> None:
+    if name not in caps.NAMES:
+        raise BadParameter(f'invalid {key}: unknown capability: "{name}"', key=key)
+    if name not in caps.own():
+        raise BadParameter(
+            f"invalid {key}: capability not supported by your kernel or not available in the current environment: "
+            f'"{name}"',
+            key=key,
+        )
+
+
+def _check_annotations(host: HostConfig) -> None:
+    if "" in (host.Annotations or {}):
+        raise BadParameter(
+            "invalid Annotations: the empty string is not permitted as an annotation key", key="Annotations"
+        )
 
 
 def capability(name: str) -> str:

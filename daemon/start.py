@@ -25,6 +25,7 @@ from .container import Client, Container
 from .daemon import Daemon
 from .lifecycle import Step
 from .monitor import monitor
+from .namespaces import joined
 from .remove import remove_locked
 from .settle import settle
 
@@ -68,13 +69,14 @@ async def _run(daemon: Daemon, container: Container) -> None:
     attachment = await attach_network(daemon, container)
     folder, log_path = daemon.folder(container.id), daemon.log_path(container.id)
     init = daemon.driver.init_program()
-    command = await trio.to_thread.run_sync(
-        build_command, container, attachment, rootfs, folder, log_path, init, daemon.default_ulimits
-    )
-    started_ns = time.time_ns()
-    await daemon.store.intend_run(container.id, started_ns)
-    clients = list(container.clients)
-    running, attached = await daemon.driver.start(command, [client.session for client in clients])
+    with joined(daemon, container) as namespaces:
+        command = await trio.to_thread.run_sync(
+            build_command, container, attachment, namespaces, rootfs, folder, log_path, init, daemon.default_ulimits
+        )
+        started_ns = time.time_ns()
+        await daemon.store.intend_run(container.id, started_ns)
+        clients = list(container.clients)
+        running, attached = await daemon.driver.start(command, [client.session for client in clients])
     late, container.clients = container.clients[len(clients) :], clients
     container.settle_clients(attached)
     container.running, container.is_settled = running, False

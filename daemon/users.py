@@ -5,7 +5,8 @@ it: each name is looked up in the topmost layer that has it, as overlayfs does, 
 link of the image; links are resolved here, inside the root. Only regular files are opened, at most `MAX_SIZE` bytes
 are read, so a FIFO, a device or an endless file costs nothing.
 
-Numbers come first, in strict decimal from 0 to 2^32-2; then names (runc: libcontainer/user, but for that order).
+Numbers come first, in strict decimal from 0 to 2^32-2; then names (runc: libcontainer/user, but for that order). What
+is all digits is never a name, however long (CVE-2016-3697, CVE-2024-40635).
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from windlass.lib.rootfs import Overlay, RootFS
 MAX_SIZE = 16 << 20
 MAX_LINKS = 40
 MAX_ID = 2**32 - 2
-_NUMBER = re.compile(r"[0-9]{1,10}\Z", re.ASCII)
+_NUMBER = re.compile(r"[0-9]+\Z", re.ASCII)
+_DIGITS = len(str(MAX_ID))
 _LOOK = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -75,6 +77,12 @@ def find_account(rootfs: RootFS, text: str, extra_groups: Sequence[str] = ()) ->
     return Account(User(uid, gid, tuple(dict.fromkeys(supplementary))), (entry.home if entry else "") or "/")
 
 
+def check_user(text: str, extra_groups: Sequence[str] = ()) -> None:
+    """Check what can be seen of `USER[:GROUP]` without the files. Raises BadParameter for numbers out of range."""
+    for part in (*text.split(":", 1), *extra_groups):
+        _number(part)
+
+
 def _gid(groups: Iterable[_Group], text: str) -> int:
     number = _number(text)
     if number is not None:
@@ -89,9 +97,9 @@ def _number(text: str) -> int | None:
     """The number that `text` is, or None for a name. Raises BadParameter when it is out of range."""
     if not _NUMBER.match(text):
         return None
-    if (number := int(text)) > MAX_ID:
-        raise BadParameter(f"uids and gids must be in range 0-{MAX_ID}", key="User")
-    return number
+    if not _is_id(text):
+        raise BadParameter(f"uids and gids must be in range 0-{MAX_ID}, not {text:.40}", key="User")
+    return int(text)
 
 
 def _passwd(rootfs: RootFS) -> Iterator[_Passwd]:
@@ -108,7 +116,7 @@ def _groups(rootfs: RootFS) -> Iterator[_Group]:
 
 
 def _is_id(text: str) -> bool:
-    return bool(_NUMBER.match(text)) and int(text) <= MAX_ID
+    return bool(_NUMBER.match(text)) and len(text.lstrip("0")) <= _DIGITS and int(text) <= MAX_ID
 
 
 def _lines(rootfs: RootFS, path: str) -> Iterator[list[str]]:

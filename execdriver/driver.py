@@ -59,6 +59,18 @@ class Device:
     major: int
     minor: int
     mode: int = 0o666
+    uid: int = 0
+    gid: int = 0
+    access: str = "rwm"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRule:
+    """Devices that may be used, whoever made their nodes. None stands for any number, kind `a` for all devices."""
+
+    kind: Literal["a", "b", "c"]
+    major: int | None = None
+    minor: int | None = None
     access: str = "rwm"
 
 
@@ -150,7 +162,7 @@ class Command:
     stdin_once: bool = False
     log: LogConfig = LogConfig()
     network: str = "private"  # `private`: own namespace with loopback only; `host`; or a path of a namespace
-    ipc: str = "private"
+    ipc: str = "private"  # or `host`, or a path; so are pid and uts
     pid: str = "private"
     uts: str = "private"
     cgroupns: str = "default"  # `private` on cgroup v2, `host` on v1, as Docker does
@@ -158,12 +170,15 @@ class Command:
     resources: Resources = Resources()
     mounts: tuple[Mount, ...] = ()
     devices: tuple[Device, ...] = ()
+    device_rules: tuple[DeviceRule, ...] = ()  # beyond those of the default and of `devices`
+    writable_cgroups: bool = False
     readonly_rootfs: bool = False
     privileged: bool = False
     masked_paths: tuple[str, ...] | None = None  # None: the driver's default
     readonly_paths: tuple[str, ...] | None = None
     sysctls: dict[str, str] = field(default_factory=dict)
     shm_size: int = 64 << 20
+    shm: str = "private"  # /dev/shm: a tmpfs of its own; `host`; `none`; or that of the mount namespace with this path
 
 
 @dataclass(frozen=True, slots=True)

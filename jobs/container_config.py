@@ -86,6 +86,16 @@ class DeviceMapping(msgspec.Struct, frozen=True):
     CgroupPermissions: str = "rwm"
 
 
+class DeviceRequest(msgspec.Struct, frozen=True):
+    """Devices asked for by what they can do, to be chosen by a driver; `--gpus`."""
+
+    Driver: str = ""
+    Count: int = 0
+    DeviceIDs: list[str] | None = None
+    Capabilities: list[list[str]] | None = None
+    Options: dict[str, str] | None = None
+
+
 class Ulimit(msgspec.Struct, frozen=True):
     """One resource limit by its name in ulimit(1)'s long form: `nofile`, `nproc` …"""
 
@@ -200,7 +210,7 @@ class HostConfig(msgspec.Struct, frozen=True):
     CpusetMems: str = ""
     Devices: list[DeviceMapping] | None = None
     DeviceCgroupRules: list[str] | None = None
-    DeviceRequests: list[dict[str, Any]] | None = None
+    DeviceRequests: list[DeviceRequest] | None = None
     KernelMemory: int = 0
     KernelMemoryTCP: int = 0
     MemoryReservation: int = 0

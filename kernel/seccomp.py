@@ -64,6 +64,12 @@ def compile_profile(
     return filter_
 
 
+def check_profile(profile: Mapping[str, Any]) -> None:
+    """Raise the ValueError that `compile_profile` would raise on this machine, but for that of the length."""
+    uname = os.uname()
+    read(profile, frozenset(), uname.machine, _version(uname.release))
+
+
 def _digest(profile: Mapping[str, Any]) -> bytes:
     # Ten times faster than json.dumps; version 2 writes equal objects equally, whoever else refers to them.
     return hashlib.sha256(marshal.dumps(dict(profile), 2)).digest()

@@ -14,6 +14,7 @@ import stat
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from windlass.execdriver.driver import Command, Device, Mount
 from windlass.kernel.cgroup import Cgroup
@@ -112,8 +113,8 @@ class FileSystem:
             if mount.kind == "bind":
                 attributes = MountAttr.RDONLY if mount.readonly else MountAttr(0)
                 self._open(mount.source, _clean(mount.target), attributes, recursive=True)
-        if self._command.ipc == "host" and self._is_default("/dev/shm"):
-            self._open("/dev/shm", "/dev/shm", MountAttr(0))
+        if self._is_default("/dev/shm"):
+            self._open_shm()
         if self._is_default("/sys/fs/cgroup"):
             self._open_cgroups()
 
@@ -149,6 +150,15 @@ class FileSystem:
         slot, _ = self._opened[target] = self.slot(), what
         self._ops.add(Op.OPEN_TREE, source, a=slot, b=int(recursive), c=attributes, what=what)
 
+    def _open_shm(self) -> None:
+        """Open the /dev/shm that is shared with the host or another container, if any."""
+        shm = self._command.shm
+        if shm == "host":
+            self._open("/dev/shm", "/dev/shm", MountAttr(0))
+        elif shm not in ("private", "none"):
+            slot, what = self._opened["/dev/shm"] = self.slot(), f"/dev/shm of {shm}"
+            self._ops.add(Op.OPEN_SHM, shm, a=slot, what=what)
+
     def _mount_defaults(self) -> None:
         sys_flags = _CONFINED if self._command.privileged else _CONFINED | MS.RDONLY
         shm = f"mode=1777,size={self._command.shm_size}"
@@ -163,7 +173,7 @@ class FileSystem:
         self._mount_default("/dev/mqueue", "mqueue", "mqueue", "", _CONFINED)
         if "/dev/shm" in self._opened and self._is_default("/dev/shm"):
             self._bind("/dev/shm", is_directory=True)
-        else:
+        elif self._command.shm != "none":
             self._mount_default("/dev/shm", "tmpfs", "shm", shm, _CONFINED)
 
     def _mount_default(self, target: str, kind: str, source: str, options: str, flags: MS) -> None:
@@ -192,7 +202,7 @@ class FileSystem:
         """Open the container's own groups, to be bound; where it has a cgroup namespace, they are mounted anew."""
         if self._private_cgroupns:
             return
-        attributes = _READONLY & ~MountAttr.RDONLY if self._command.privileged else _READONLY
+        attributes = _READONLY & ~MountAttr.RDONLY if self._has_writable_cgroups() else _READONLY
         if self._is_v2:
             # A new mount would reset the options of the host's: all mounts of cgroup2 share them.
             self._open("/sys/fs/cgroup", "/sys/fs/cgroup", attributes)
@@ -200,8 +210,11 @@ class FileSystem:
         for name, _, path in self._cgroup.v1_views():
             self._open(path, f"/sys/fs/cgroup/{name}", attributes)
 
+    def _has_writable_cgroups(self) -> bool:
+        return self._command.privileged or self._command.writable_cgroups
+
     def _mount_cgroups(self) -> None:
-        flags = _CONFINED if self._command.privileged else _CONFINED | MS.RDONLY
+        flags = _CONFINED if self._has_writable_cgroups() else _CONFINED | MS.RDONLY
         if not self._is_v2:
             self._mount_cgroups_v1(flags)
         elif self._private_cgroupns:
@@ -233,7 +246,8 @@ class FileSystem:
         for path, device in nodes.items():
             kind = stat.S_IFCHR if device.kind == "c" else stat.S_IFBLK
             number = os.makedev(device.major, device.minor)
-            self._ops.add(Op.MKNOD, path, a=kind | device.mode, b=number, what=f"device {path}")
+            owner = device.uid << 32 | device.gid
+            self._ops.add(Op.MKNOD, path, a=kind | device.mode, b=number, c=owner, what=f"device {path}")
         for link, target in _LINKS.items():
             self._ops.add(Op.SYMLINK, target, link)
         if _host_has_kcore():
@@ -287,6 +301,10 @@ def _host_devices() -> Iterator[Device]:
                 if stat.S_ISDIR(status.st_mode):
                     folders.append(entry.path)
                 elif stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
-                    kind = "c" if stat.S_ISCHR(status.st_mode) else "b"
-                    number, mode = status.st_rdev, stat.S_IMODE(status.st_mode)
-                    yield Device(entry.path, "c" if kind == "c" else "b", os.major(number), os.minor(number), mode)
+                    yield _device(entry.path, status)
+
+
+def _device(path: str, status: os.stat_result) -> Device:
+    kind: Literal["c", "b"] = "c" if stat.S_ISCHR(status.st_mode) else "b"
+    number, mode = status.st_rdev, stat.S_IMODE(status.st_mode)
+    return Device(path, kind, os.major(number), os.minor(number), mode, status.st_uid, status.st_gid)

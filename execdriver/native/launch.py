@@ -287,5 +287,6 @@ def _limits(resources: Resources) -> Limits:
 def _device_rules(command: Command) -> tuple[devicecg.Rule, ...]:
     if command.privileged:
         return devicecg.EVERYTHING
-    own = (devicecg.Rule(True, d.kind, d.major, d.minor, d.access) for d in command.devices)
-    return devicecg.DEFAULT + tuple(own)
+    named = tuple(devicecg.Rule(True, d.kind, d.major, d.minor, d.access) for d in command.devices)
+    more = tuple(devicecg.Rule(True, r.kind, r.major, r.minor, r.access) for r in command.device_rules)
+    return devicecg.DEFAULT + named + more

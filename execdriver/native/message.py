@@ -38,6 +38,7 @@ class Op(IntEnum):
     OOM_V1 = 7
     OOM_V2 = 8
     CLONE = 9
+    OPEN_SHM = 10
     JOIN = 16
     WRITE = 32
     SETNS = 33

@@ -10,7 +10,7 @@ from windlass.daemon.log_config import parse_size
 from windlass.daemon.resources import resources
 from windlass.daemon.security import parse_security
 from windlass.daemon.signals import parse_signal
-from windlass.engine.errors import BadParameter, Unsupported
+from windlass.engine.errors import BadParameter
 from windlass.jobs.container_config import Config, HostConfig
 from windlass.jobs.containers import Create
 from windlass.kernel import caps
@@ -147,8 +147,8 @@ def test_security_options() -> None:
         "defaultAction": "SCMP_ACT_ALLOW"
     }
     assert parse_security(HostConfig(Privileged=True)).seccomp == "unconfined"
-    with pytest.raises(Unsupported):
-        parse_security(HostConfig(SecurityOpt=["apparmor=docker-default"]))
+    with pytest.raises(BadParameter, match='invalid --security-opt 2: "nonsense=1"'):
+        parse_security(HostConfig(SecurityOpt=["nonsense=1"]))
 
 
 def test_the_keys_of_create_are_those_of_the_config() -> None:

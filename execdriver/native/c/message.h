@@ -59,6 +59,8 @@ enum op_code {
     OP_OOM_V2 = 8,    /* path of a v2 cgroup: inotify on memory.events */
     OP_CLONE = 9,     /* a = CLONE_NEW* flags, b = slot of the cgroup or NONE; the border: the child runs what follows */
 
+    OP_OPEN_SHM = 10, /* path of a mount namespace; a = slot: a clone of the tmpfs that is on /dev/shm there */
+
     /* An op list for EXEC records: OPEN_CGROUP by the shim, WRITE (v1 `tasks`) and JOIN by the middle process, the
      * rest by the exec'd process, which sees the root of the container as "the root". */
     OP_JOIN = 16, /* a = CLONE_NEW* flags: setns(init's pidfd), then clone3(CLONE_PARENT); b as in CLONE */

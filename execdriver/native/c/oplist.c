@@ -25,6 +25,7 @@ static const struct shape {
     [OP_OOM_V1] = {1, 1, 0, 0},
     [OP_OOM_V2] = {1, 1, 0, 0},
     [OP_CLONE] = {0, 0, 'b', 1},
+    [OP_OPEN_SHM] = {1, 1, 'a', 0},
     [OP_JOIN] = {0, 0, 'b', 1},
     [OP_WRITE] = {2, 2, 0, 0},
     [OP_SETNS] = {1, 1, 0, 0},
@@ -69,7 +70,7 @@ static int bad(void)
 
 static int known(unsigned code)
 {
-    return (code >= OP_RUNDIR && code <= OP_CLONE) || code == OP_JOIN || (code >= OP_WRITE && code <= OP_EXEC);
+    return (code >= OP_RUNDIR && code <= OP_OPEN_SHM) || code == OP_JOIN || (code >= OP_WRITE && code <= OP_EXEC);
 }
 
 /* Exactly nstr strings, and after them less than 8 bytes of zero padding. */

@@ -2,12 +2,15 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "log.h"
+#include "paths.h"
 #include "shim.h"
 #include "sys.h"
 
@@ -138,6 +141,45 @@ int open_cgroup(const struct op *op)
     return set_slot(op->a, CALL(openat, AT_FDCWD, op_string(op, 0), O_PATH | O_DIRECTORY | O_CLOEXEC));
 }
 
+/* /dev/shm as a process sees it that stands in the root of a mount namespace: nothing else than a tmpfs will do. */
+static int clone_shm(void)
+{
+    struct statfs fs;
+    int root = CALL(openat, AT_FDCWD, "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    int place = root < 0 ? -1 : path_open(root, "/dev/shm", O_PATH | O_DIRECTORY);
+    int copy = place < 0 ? -1 : sys_clone_tree(place, 0);
+    const unsigned attributes = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    if (copy >= 0 && (fstatfs(place, &fs) || fs.f_type != TMPFS_MAGIC)) {
+        close(copy);
+        copy = -1;
+        errno = ENODEV;
+    }
+    if (copy >= 0 && sys_mount_setattr(copy, 0, attributes, MS_PRIVATE)) {
+        close_keeping_errno(copy);
+        copy = -1;
+    }
+    close_keeping_errno(place);
+    close_keeping_errno(root);
+    return copy;
+}
+
+/* The /dev/shm of another container: a mount can be copied only by who is in its namespace, so we go there and back. */
+static int open_shm(const struct op *op)
+{
+    int own = CALL(openat, AT_FDCWD, "/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    int other = own < 0 ? -1 : CALL(openat, AT_FDCWD, op_string(op, 0), O_RDONLY | O_CLOEXEC);
+    int copy = other < 0 || CALL(setns, other, CLONE_NEWNS) ? -1 : clone_shm();
+    int saved = errno;
+    const char *call = syscall_name;
+    if (other >= 0 && CALL(setns, own, CLONE_NEWNS))
+        return -1; /* astray: the start fails, and with it this process ends */
+    errno = saved;
+    syscall_name = call;
+    close_keeping_errno(other);
+    close_keeping_errno(own);
+    return set_slot(op->a, copy);
+}
+
 /* For the child to come: a process's own pid namespace never changes. */
 static int join_pids(const struct op *op)
 {
@@ -180,12 +222,13 @@ const struct op *prepare(const struct oplist *list, int *index)
         [OP_OPEN_CGROUP] = open_cgroup,
         [OP_OOM_V1] = oom_v1,
         [OP_OOM_V2] = oom_v2,
+        [OP_OPEN_SHM] = open_shm,
         [OP_SETNS] = join_pids,
     };
     for (const struct op *op = oplist_first(list); op; op = oplist_next(list, op), ++*index) {
         errno = EBADMSG;
         syscall_name = "oplist";
-        if ((op->code > OP_CLONE && op->code != OP_SETNS) || (op->code != OP_RUNDIR && shim.rundir < 0))
+        if ((op->code > OP_OPEN_SHM && op->code != OP_SETNS) || (op->code != OP_RUNDIR && shim.rundir < 0))
             return NULL; /* the container's folder comes first */
         if (op->code == OP_CLONE)
             return op;
