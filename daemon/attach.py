@@ -27,6 +27,8 @@ async def attach(daemon: Daemon, job: Job[Attach]) -> None:
     tty = container.config.Tty
     if container.life.state in (State.REMOVING, State.DEAD):
         raise Conflict(f"container {container.id} is marked for removal and cannot be attached to")
+    if container.is_paused:
+        raise Conflict(f"container {params.name} is paused, unpause the container before attach")
     await job.ready(Streaming(Tty=tty))
     await daemon.tell(container, "attach")
     async with session_socket(job, framed=not tty) as (fd, early):

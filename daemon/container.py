@@ -117,7 +117,12 @@ class Container:
 
     @property
     def is_running(self) -> bool:
-        return self.life.state is State.RUNNING
+        """True for a paused one, too."""
+        return self.life.state in (State.RUNNING, State.PAUSED)
+
+    @property
+    def is_paused(self) -> bool:
+        return self.life.state is State.PAUSED
 
     @property
     def is_gone(self) -> bool:

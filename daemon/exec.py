@@ -264,6 +264,8 @@ def _get(daemon: Daemon, id: str) -> Exec:
 def _running(container: Container) -> Running:
     if container.running is None:
         raise Conflict(f"container {container.id} is not running")
+    if container.is_paused:
+        raise Conflict(f"Container {container.id} is paused, unpause the container before exec")
     return container.running
 
 

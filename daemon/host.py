@@ -46,7 +46,7 @@ def check_host(params: Create, warn: Callable[[str], None]) -> HostConfig:
     check_network_mode(params, warn)
     check_ports(params)
     check_resolver(host)
-    _check_restart(host, warn)
+    check_restart(host, warn)
     _check_capabilities(host)
     check_security(host, warn)
     check_devices(host)
@@ -64,7 +64,7 @@ def _refuse(host: HostConfig) -> None:
             raise Unsupported(f"HostConfig.{field}: {what} cannot be used yet", key=field)
 
 
-def _check_restart(host: HostConfig, warn: Callable[[str], None]) -> None:
+def check_restart(host: HostConfig, warn: Callable[[str], None]) -> None:
     policy = host.RestartPolicy
     if policy.Name not in ("", "no", "always", "unless-stopped", "on-failure"):
         raise BadParameter(

@@ -70,6 +70,7 @@ def _state(container: Container) -> ContainerState:
     return ContainerState(
         Status=container.life.state.value,
         Running=container.is_running,
+        Paused=container.is_paused,
         OOMKilled=outcome.oom_killed,
         Dead=container.life.state is State.DEAD,
         Pid=running.pid if running else 0,

@@ -24,12 +24,15 @@ from .inspect import container_inspect
 from .kill import kill
 from .list import containers
 from .logs import logs
+from .pause import pause, unpause
 from .reconcile import reconcile
 from .remove import delete
 from .rename import container_rename
 from .start import start
 from .state import Store
 from .stop import restart, stop
+from .top import top
+from .update import container_update
 from .wait import wait
 
 JOBS: dict[str, Callable[..., Any]] = {
@@ -37,6 +40,10 @@ JOBS: dict[str, Callable[..., Any]] = {
     "start": start,
     "stop": stop,
     "kill": kill,
+    "pause": pause,
+    "unpause": unpause,
+    "top": top,
+    "container_update": container_update,
     "restart": restart,
     "wait": wait,
     "delete": delete,

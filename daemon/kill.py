@@ -12,7 +12,8 @@ from windlass.jobs.containers import Kill
 
 from .container import Container
 from .daemon import Daemon
-from .signals import SIGKILL, parse_signal
+from .pause import resume
+from .signals import SIGKILL, parse_signal, stop_signal
 
 KILL_TIMEOUT = 10.0  # seconds that the kernel has to end a killed process before all of the cgroup is killed
 
@@ -57,7 +58,14 @@ async def send(daemon: Daemon, container: Container, number: int) -> bool:
         except ProcessLookupError:
             return False
         await daemon.tell(container, "kill", signal=str(number))
+        if container.is_paused and _wakes(container, number):
+            await resume(daemon, container)
         return True
+
+
+def _wakes(container: Container, number: int) -> bool:
+    """Whether a paused container runs on for a signal: for what is to end it (moby: killWithSignal)."""
+    return number == SIGKILL or not container.config.StopSignal or number == stop_signal(container.config)
 
 
 async def until_exit(container: Container, exits: int) -> None:

@@ -1,5 +1,8 @@
 """The life of a container, as a table.
 
+                    paused
+               paused▲  │unpaused
+                     │  ▼
     created ──started──▶ running ──ended──▶ exited ──started──▶ running …
        │                                      │
        └────────────── remove ────────────────┴──▶ removing ──removed──▶ gone
@@ -7,8 +10,8 @@
                                                  failed▼ │remove
                                                       dead
 
-A start that fails changes nothing here: the container stays what it was. Docker's `restarting` and `paused` join
-the table with the jobs that need them.
+A start that fails changes nothing here: the container stays what it was. A paused container can end, too. Docker's
+`restarting` joins the table with the jobs that need it.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ class State(StrEnum):
 
     CREATED = "created"
     RUNNING = "running"
+    PAUSED = "paused"
     EXITED = "exited"
     REMOVING = "removing"
     DEAD = "dead"
@@ -31,6 +35,8 @@ class Step(StrEnum):
     """What can happen to a container."""
 
     STARTED = "started"
+    PAUSED = "paused"
+    UNPAUSED = "unpaused"
     ENDED = "ended"
     REMOVE = "remove"
     REMOVED = "removed"
@@ -39,7 +45,8 @@ class Step(StrEnum):
 
 TRANSITIONS: dict[State, dict[Step, State]] = {
     State.CREATED: {Step.STARTED: State.RUNNING, Step.REMOVE: State.REMOVING},
-    State.RUNNING: {Step.ENDED: State.EXITED},
+    State.RUNNING: {Step.PAUSED: State.PAUSED, Step.ENDED: State.EXITED},
+    State.PAUSED: {Step.UNPAUSED: State.RUNNING, Step.ENDED: State.EXITED},
     State.EXITED: {Step.STARTED: State.RUNNING, Step.REMOVE: State.REMOVING},
     State.REMOVING: {Step.REMOVED: State.GONE, Step.FAILED: State.DEAD},
     State.DEAD: {Step.REMOVE: State.REMOVING},

@@ -86,6 +86,8 @@ async def _settle_one(daemon: Daemon, container: Container, run: Run | None, is_
         return
     container.running, container.is_settled = found, False
     begun(daemon, container, run.started_ns if run else etc.last_start(daemon.folder(container.id)))
+    if found.is_paused():
+        container.life.advance(Step.PAUSED)
     logger.info("container %s runs on, pid %d", container.id, found.pid)
 
 

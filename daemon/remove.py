@@ -38,11 +38,14 @@ async def delete(daemon: Daemon, job: Job[Delete]) -> None:
             if not container.is_running:
                 return await _remove(daemon, container)
             if not params.force:
-                raise Conflict(
-                    f'cannot remove container "/{container.name}": container is running: '
-                    "stop the container before removing or force remove"
-                )
+                raise Conflict(f'cannot remove container "/{container.name}": {_why_not(container)}')
         await kill_and_wait(daemon, container)
+
+
+def _why_not(container: Container) -> str:
+    if container.is_paused:
+        return "container is paused and must be unpaused first"
+    return "container is running: stop the container before removing or force remove"
 
 
 async def _remove_link(daemon: Daemon, name: str) -> None:

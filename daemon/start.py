@@ -40,6 +40,8 @@ async def start(daemon: Daemon, job: Job[Start]) -> None:
     """Start a container. Raises NotModified when it runs."""
     container = daemon.containers.get(job.params.name)
     async with container.lock:
+        if container.is_paused:
+            raise Conflict("cannot start a paused container, try unpause instead")
         if container.is_running:
             raise NotModified(f"container {container.id} is already started")
         await start_locked(daemon, container)

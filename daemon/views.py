@@ -49,6 +49,8 @@ def status_text(container: Container) -> str:
     match container.life.state:
         case State.RUNNING:
             return f"Up {duration_text((now - outcome.started_ns) / 1e9)}"
+        case State.PAUSED:
+            return f"Up {duration_text((now - outcome.started_ns) / 1e9)} (Paused)"
         case State.EXITED:
             return f"Exited ({outcome.code}) {duration_text((now - outcome.finished_ns) / 1e9)} ago"
         case State.REMOVING:

@@ -259,6 +259,24 @@ class Running(Protocol):
         """SIGKILL to every process of the container, by cgroup."""
         ...
 
+    async def pause(self) -> None:
+        """Suspend every process of the container, now and to come. Raises OSError when that cannot be done."""
+        ...
+
+    async def resume(self) -> None:
+        """Let them run on; does nothing when they do."""
+        ...
+
+    def is_paused(self) -> bool: ...
+
+    def processes(self) -> list[int]:
+        """The pids of all processes of the container, as the host counts."""
+        ...
+
+    async def update(self, old: Resources, new: Resources) -> None:
+        """Change the limits from `old` to `new`. Raises OSError naming the file; `old` holds on then."""
+        ...
+
     async def resize(self, rows: int, columns: int) -> None: ...
 
     async def attach(self, session: Session) -> Attached:

@@ -110,6 +110,64 @@ class Kill(Signature[None], frozen=True):
     signal: Annotated[str, Meta(description="Name, with or without SIG, or number.")] = "KILL"
 
 
+class Pause(Signature[None], frozen=True):
+    """Suspend all processes of a container. Raises Conflict when it does not run, or is paused already."""
+
+    NAME: ClassVar[str] = "pause"
+    name: Name
+
+
+class Unpause(Signature[None], frozen=True):
+    """Let the processes of a paused container run on. Raises Conflict when it is not paused."""
+
+    NAME: ClassVar[str] = "unpause"
+    name: Name
+
+
+class Updated(msgspec.Struct, frozen=True):
+    """What was asked for and cannot be had."""
+
+    Warnings: list[str]
+
+
+class ContainerUpdate(Signature[Updated], frozen=True):
+    """Change limits and restart policy of a container, running or not. What is not said, or is 0, stays."""
+
+    NAME: ClassVar[str] = "container_update"
+    name: Name
+    BlkioWeight: int = 0
+    CpuShares: int = 0
+    CpuPeriod: int = 0
+    CpuQuota: int = 0
+    CpuRealtimePeriod: int = 0
+    CpuRealtimeRuntime: int = 0
+    CpusetCpus: str = ""
+    CpusetMems: str = ""
+    Memory: int = 0
+    MemorySwap: int = 0
+    MemoryReservation: int = 0
+    KernelMemory: int = 0
+    NanoCpus: int = 0
+    PidsLimit: Annotated[int | None, Meta(description="0 or less: no limit any more.")] = None
+    RestartPolicy: container_config.RestartRule = container_config.RestartRule(Name="")
+
+
+class Processes(msgspec.Struct, frozen=True):
+    """What ps says of a container's processes: a list of columns for each."""
+
+    Titles: list[str]
+    Processes: list[list[str]]
+
+
+class Top(Signature[Processes], frozen=True):
+    """List the processes of a running container, with the columns that ps gives for `ps_args`."""
+
+    NAME: ClassVar[str] = "top"
+    READONLY: ClassVar[bool] = True
+    name: Name
+    ps_args: Annotated[str, Meta(description="Arguments of the host's ps(1).")] = "-ef"
+
+
 class WaitError(msgspec.Struct, frozen=True):
     """Why a wait ended otherwise than by the container's exit."""
 

@@ -24,6 +24,8 @@ from typing import NamedTuple
 import trio
 
 from . import devicecg
+from .cgroup_file import write
+from .cgroup_freeze import Freezer, freezer_of
 from .cgroup_limits import Limits, Setting, v1_settings, v2_settings
 from .mount import mounts
 
@@ -110,12 +112,12 @@ class Hierarchies:
             if path != mount:
                 path.mkdir(exist_ok=True)
             if mount == self.v2 and self.is_v2:
-                _write(path / "cgroup.subtree_control", " ".join(f"+{name}" for name in self._passed_on(path)))
+                write(path / "cgroup.subtree_control", " ".join(f"+{name}" for name in self._passed_on(path)))
             elif path != mount and mount == self.mount_of("cpuset"):
                 for file in ("cpuset.cpus", "cpuset.mems"):
                     if not (path / file).read_text().strip():
-                        _write(path / file, (path.parent / file).read_text())
-                _write(path / "cgroup.clone_children", "1")
+                        write(path / file, (path.parent / file).read_text())
+                write(path / "cgroup.clone_children", "1")
 
     def _passed_on(self, path: Path) -> list[str]:
         return (path / "cgroup.controllers").read_text().split()
@@ -175,12 +177,16 @@ class Cgroup:
         try:
             if not self.unified:
                 raise FileNotFoundError
-            _write(self.unified / "cgroup.kill", "1")
+            write(self.unified / "cgroup.kill", "1")
         except FileNotFoundError:  # no v2 here, or before Linux 5.14
             self._kill_one_by_one(freezer)
         if freezer:
             with contextlib.suppress(FileNotFoundError):
-                _write(freezer / "freezer.state", "THAWED")
+                write(freezer / "freezer.state", "THAWED")
+
+    def freezer(self) -> Freezer:
+        """What suspends the groups' processes. Raises OSError on a host without."""
+        return freezer_of(self.unified, self._path("freezer"))
 
     async def remove(self, timeout: float = _REMOVAL_TIMEOUT) -> None:
         """Remove the groups, once their last process has left. Raises OSError (EBUSY) when it does not in `timeout`."""
@@ -208,17 +214,17 @@ class Cgroup:
                 if setting not in before and (found := self._file(setting)):
                     path, value = found
                     undo.append((path, path.read_text()))
-                    _write(path, value)
+                    write(path, value)
         except OSError:
             for path, text in reversed(undo):
                 with contextlib.suppress(OSError):
-                    _write(path, text)
+                    write(path, text)
             raise
 
     def _limit(self, limits: Limits) -> None:
         for setting in self._settings(limits):
             if found := self._file(setting):
-                _write(*found)
+                write(*found)
 
     def _settings(self, limits: Limits, old: Limits | None = None) -> Iterator[Setting]:
         return v2_settings(limits) if self._hierarchies.is_v2 else v1_settings(limits, old)
@@ -244,7 +250,7 @@ class Cgroup:
     def _kill_one_by_one(self, freezer: Path | None) -> None:
         if freezer:  # so that none can fork out of our list
             with contextlib.suppress(FileNotFoundError):
-                _write(freezer / "freezer.state", "FROZEN")
+                write(freezer / "freezer.state", "FROZEN")
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -276,17 +282,6 @@ class Cgroup:
 
     def _paths(self) -> list[Path]:
         return [h.mount / self.name for h in self._hierarchies.v1] + ([self.unified] if self.unified else [])
-
-
-def _write(path: Path, text: str) -> None:
-    # Path.write_text would open with O_CREAT, which cgroup file systems refuse with EPERM and not ENOENT.
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    except OSError as error:
-        raise OSError(error.errno, f"write {text.strip()!r}: {os.strerror(error.errno or 0)}", str(path)) from None
-    finally:
-        os.close(fd)
 
 
 def _rmdir(path: Path) -> bool:

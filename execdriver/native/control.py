@@ -23,11 +23,12 @@ from typing import Generic, Literal, TypeVar
 
 import trio
 
-from windlass.execdriver.driver import Attached, Detached, Exit, Program, Session, StartError
+from windlass.execdriver.driver import Attached, Detached, Exit, Program, Resources, Session, StartError
 from windlass.kernel.cgroup import Cgroup
 
 from . import message
 from .failure import reason, start_error
+from .limits import limits
 from .memfd import sealed_memfd
 from .message import Attach, Rec, Record
 from .spec import compile_exec, stdio_flags
@@ -123,6 +124,23 @@ class Shim:
     async def kill_all(self) -> None:
         await trio.lowlevel.checkpoint()
         self._cgroup.kill()
+
+    async def pause(self) -> None:
+        await self._cgroup.freezer().freeze()
+
+    async def resume(self) -> None:
+        await trio.lowlevel.checkpoint()
+        self._cgroup.freezer().thaw()
+
+    def is_paused(self) -> bool:
+        return self._cgroup.freezer().is_frozen()
+
+    def processes(self) -> list[int]:
+        return self._cgroup.processes()
+
+    async def update(self, old: Resources, new: Resources) -> None:
+        # In a thread: the kernel may have to free memory before it answers.
+        await trio.to_thread.run_sync(self._cgroup.update, limits(old), limits(new))
 
     async def resize(self, rows: int, columns: int) -> None:
         await self.resize_process(0, rows, columns)

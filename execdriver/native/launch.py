@@ -13,7 +13,6 @@ On the exec root:
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import errno
 import hashlib
 import os
@@ -27,13 +26,13 @@ from pathlib import Path
 
 import trio
 
-from windlass.execdriver.driver import Attached, Command, Exit, Resources, Running, Session, StartError
+from windlass.execdriver.driver import Attached, Command, Exit, Running, Session, StartError
 from windlass.kernel import caps, devicecg
 from windlass.kernel.cgroup import Cgroup, Hierarchies
-from windlass.kernel.cgroup_limits import Limits
 
 from .control import Shim, read_exit
 from .failure import reason, start_error
+from .limits import limits
 from .memfd import lifted, sealed_memfd
 from .message import OpList, Rec
 from .spec import compile_start
@@ -198,7 +197,7 @@ class NativeDriver:
 
     def _prepare(self, command: Command, cgroup: Cgroup) -> OpList:
         try:
-            cgroup.create(_limits(command.resources), _device_rules(command))
+            cgroup.create(limits(command.resources), _device_rules(command))
             folder, place = str(self._folder(command.id)), str(self._place)
             return compile_start(command, cgroup, folder, place, is_v2=self._hierarchies.is_v2)
         except ValueError as error:
@@ -278,10 +277,6 @@ async def open_native_driver(exec_root: Path) -> AsyncIterator[NativeDriver]:
         finally:
             driver.close()
             nursery.cancel_scope.cancel()
-
-
-def _limits(resources: Resources) -> Limits:
-    return Limits(**dataclasses.asdict(resources))
 
 
 def _device_rules(command: Command) -> tuple[devicecg.Rule, ...]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.daemon.conftest import Roots, Yard
 from windlass.engine.errors import JobError
-from windlass.jobs.containers import ContainerRename, Delete, Kill, Restart, Start, Stop
+from windlass.jobs.containers import ContainerRename, Delete, Kill, Pause, Restart, Start, Stop, Unpause
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
 
@@ -18,14 +18,22 @@ NAMES = ("one", "two")
 GONE = "gone"
 # job -> (state before -> state after, or the error's code)
 MODEL: dict[str, dict[str, str]] = {
-    "create": {GONE: "created", "created": "conflict", "running": "conflict", "exited": "conflict"},
-    "start": {GONE: "not-found", "created": "running", "running": "not-modified", "exited": "running"},
-    "stop": {GONE: "not-found", "created": "not-modified", "running": "exited", "exited": "not-modified"},
-    "kill": {GONE: "not-found", "created": "conflict", "running": "exited", "exited": "conflict"},
-    "restart": {GONE: "not-found", "created": "running", "running": "running", "exited": "running"},
-    "delete": {GONE: "not-found", "created": GONE, "running": "conflict", "exited": GONE},
-    "force": {GONE: "not-found", "created": GONE, "running": GONE, "exited": GONE},
-}
+    "create": {GONE: "created", "created": "conflict", "running": "conflict", "exited": "conflict",
+               "paused": "conflict"},
+    "start": {GONE: "not-found", "created": "running", "running": "not-modified", "exited": "running",
+              "paused": "conflict"},
+    "stop": {GONE: "not-found", "created": "not-modified", "running": "exited", "exited": "not-modified",
+             "paused": "exited"},
+    "kill": {GONE: "not-found", "created": "conflict", "running": "exited", "exited": "conflict", "paused": "exited"},
+    "pause": {GONE: "not-found", "created": "conflict", "running": "paused", "exited": "conflict",
+               "paused": "conflict"},
+    "unpause": {GONE: "not-found", "created": "conflict", "running": "conflict", "exited": "conflict",
+                "paused": "running"},
+    "restart": {GONE: "not-found", "created": "running", "running": "running", "exited": "running",
+                "paused": "running"},
+    "delete": {GONE: "not-found", "created": GONE, "running": "conflict", "exited": GONE, "paused": "conflict"},
+    "force": {GONE: "not-found", "created": GONE, "running": GONE, "exited": GONE, "paused": GONE},
+}  # fmt: skip
 Step = tuple[str, str]
 
 
@@ -34,6 +42,8 @@ async def act(yard: Yard, job: str, name: str) -> None:
         "start": Start(name=name),
         "stop": Stop(name=name, t=0),
         "kill": Kill(name=name),
+        "pause": Pause(name=name),
+        "unpause": Unpause(name=name),
         "restart": Restart(name=name, t=0),
         "delete": Delete(name=name),
         "force": Delete(name=name, force=True),
@@ -59,7 +69,7 @@ async def step(yard: Yard, model: dict[str, str], job: str, name: str) -> None:
     except JobError as exc:
         assert exc.code == expected
     else:
-        assert expected in ("created", "running", "exited", GONE)
+        assert expected in ("created", "running", "exited", "paused", GONE)
         model[name] = expected
     assert await states(yard) == model
 

@@ -366,6 +366,29 @@ class ExecDriverSuite:
         assert result.exit.oom_killed
         assert result.exit.code == 137
 
+    async def test_limits_change_while_it_runs(self, yard: Yard) -> None:
+        old = Resources(pids=77)
+        running = await yard.start(yard.command("sleep", "100", resources=old))
+        await running.update(old, Resources(pids=55))
+        assert [path.read_text() for group in cgroups_of(running.id) for path in group.glob("pids.max")] == ["55\n"]
+        with pytest.raises(OSError, match="999"):
+            await running.update(Resources(pids=55), Resources(pids=44, cpuset_cpus="999"))
+        assert [path.read_text() for group in cgroups_of(running.id) for path in group.glob("pids.max")] == ["55\n"]
+        await running.signal(signal.SIGKILL)
+        await running.wait()
+
+    async def test_a_paused_container_is_found_paused_and_can_be_killed(self, yard: Yard) -> None:
+        running = await yard.start(yard.command("sh", "-c", "sleep 100 & wait"))
+        await eventually(lambda: len(running.processes()) == 2)
+        assert not running.is_paused()
+        await running.pause()
+        assert running.is_paused()
+        await running.resume()
+        assert not running.is_paused()
+        await running.pause()
+        await running.kill_all()
+        assert (await running.wait()).code == 137
+
     async def test_pids_are_limited(self, yard: Yard) -> None:
         script = "for i in 1 2 3 4 5 6 7 8; do sleep 100 & done"
         result = await yard.run("sh", "-c", script, resources=Resources(pids=4))

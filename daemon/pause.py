@@ -1,0 +1,51 @@
+"""Pausing: all processes of a container are suspended by the freezer, and run on where they were.
+
+Nothing is written down: that a container is paused is true while its cgroup is frozen, whatever becomes of the daemon.
+"""
+
+from __future__ import annotations
+
+from windlass.engine import Job
+from windlass.engine.errors import Conflict, Internal
+from windlass.jobs.containers import Pause, Unpause
+
+from .container import Container
+from .daemon import Daemon
+from .lifecycle import Step
+
+
+async def pause(daemon: Daemon, job: Job[Pause]) -> None:
+    """Suspend all processes of a container. Raises Conflict when it does not run, or is paused already."""
+    container = daemon.containers.get(job.params.name)
+    async with container.signalling:
+        running = container.running
+        if running is None or not container.is_running:
+            raise Conflict(f"container {container.id} is not running")
+        if container.is_paused:
+            raise Conflict(f"Container {container.id} is already paused")
+        try:
+            await running.pause()
+        except OSError as exc:
+            raise Internal(f"Cannot pause container {container.id}: {exc}") from exc
+        container.life.advance(Step.PAUSED)
+        await daemon.tell(container, "pause")
+
+
+async def unpause(daemon: Daemon, job: Job[Unpause]) -> None:
+    """Let the processes of a paused container run on. Raises Conflict when it is not paused."""
+    container = daemon.containers.get(job.params.name)
+    async with container.signalling:
+        if not container.is_paused:
+            raise Conflict(f"Container {container.id} is not paused")
+        await resume(daemon, container)
+
+
+async def resume(daemon: Daemon, container: Container) -> None:
+    """Let a paused container run on, with its `signalling` held."""
+    assert container.running is not None
+    try:
+        await container.running.resume()
+    except OSError as exc:
+        raise Internal(f"Cannot unpause container {container.id}: {exc}") from exc
+    container.life.advance(Step.UNPAUSED)
+    await daemon.tell(container, "unpause")
