@@ -12,7 +12,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,6 @@ class Facts:
     insecure_registries: Sequence[str] = ()
     mirrors: Sequence[str] = ()
     commit: str = ""
-    warnings: Sequence[str] = field(default=())
 
 
 def install_version(engine: Engine, commit: str = "", built: str = "") -> None:
@@ -106,6 +105,7 @@ async def system_info(engine: Engine, facts: Facts, daemon_id: str) -> SystemInf
     containers = Counter(each.State for each in await _ask(engine, "containers", all=True) or ())
     images = await _ask(engine, "images") or ()
     listeners = await _ask(engine, "subscribers_count")
+    filtered = await _ask(engine, "network_warnings") or ()
     release = host.os_release()
     features: dict[str, Any] = {**host.cgroup_features()}
     lacking = [f"WARNING: {text}" for key, text in ABSENT.items() if not features[key]]
@@ -148,7 +148,7 @@ async def system_info(engine: Engine, facts: Facts, daemon_id: str) -> SystemInf
         Runtimes={facts.exec_driver: system.Runtime("windlass-shim")},
         DefaultRuntime=facts.exec_driver,
         SecurityOptions=["name=seccomp,profile=builtin"],
-        Warnings=[*lacking, *facts.warnings],
+        Warnings=[*lacking, *(f"WARNING: {text}" for text in filtered)],
     )
 
 
@@ -166,7 +166,7 @@ def _plugins(engine: Engine) -> system.DriverNames:
 
     return system.DriverNames(
         Volume=names("volume-driver", "local"),
-        Network=names("network-driver", "host", "null"),
+        Network=names("network-driver", "bridge", "host", "macvlan", "null"),
         Log=names("log-driver", "json-file", "none"),
     )
 

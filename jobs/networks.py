@@ -157,6 +157,13 @@ class NetworksPrune(Signature[NetworksPruned], frozen=True):
     filters: Filters = {}
 
 
+class NetworkWarnings(Signature[list[str]], frozen=True):
+    """Tell what other packet filters of the host do to containers' packets, in sentences."""
+
+    NAME: ClassVar[str] = "network_warnings"
+    READONLY: ClassVar[bool] = True
+
+
 class NetworkConnect(Signature[None], frozen=True):
     """Put a container into one more network, at once when it runs."""
 

@@ -37,6 +37,7 @@ JOBS: dict[str, Callable[..., Any]] = {
     "network_inspect": networks.network_inspect,
     "network_delete": networks.network_delete,
     "networks_prune": networks.networks_prune,
+    "network_warnings": networks.network_warnings,
     "network_connect": connect.network_connect,
     "network_disconnect": connect.network_disconnect,
 }

@@ -27,7 +27,9 @@ from windlass.jobs.networks import (
     Networks,
     NetworksPrune,
     NetworksPruned,
+    NetworkWarnings,
 )
+from windlass.kernel.nft import NftError
 from windlass.lib import timestamp
 
 from .ipam import check_config, check_overlap, resolve
@@ -82,6 +84,17 @@ async def networks(net: Networking, job: Job[Networks]) -> list[NetworkInfo]:
     used = set(await net.engine.call(EndpointNetworks())) if "dangling" in wanted else set()
     chosen = [each for each in net.networks if _fits(net, each, wanted, used)]
     return [_info(each, {}) for each in sorted(chosen, key=lambda each: each.created_ns, reverse=True)]
+
+
+async def network_warnings(net: Networking, job: Job[NetworkWarnings]) -> list[str]:
+    """Tell what other packet filters of the host do to containers' packets, in sentences."""
+    await net.up()
+    if not net.settings.EnableIptables:
+        return []
+    try:
+        return await net.firewall.warnings()
+    except NftError as exc:
+        return [f"the packet filter cannot be read: {exc}"]
 
 
 async def network_inspect(net: Networking, job: Job[NetworkInspect]) -> NetworkInfo:
