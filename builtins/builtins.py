@@ -40,6 +40,7 @@ from windlass.lib.pidfile import Held, Lock
 from windlass.lib.trap import trap
 from windlass.lib.version import VERSION, commit
 from windlass.network.install import install as install_networks
+from windlass.volume.install import install as install_volumes
 
 SHIM = Path(native.__file__).with_name("windlass-shim")
 HELPER = SHIM.with_name("windlass-net")  # for names and ports of all containers
@@ -156,6 +157,7 @@ async def build(engine: Engine, config: Config, held: ExitStack) -> None:
     driver = held.enter_context(closing(exec_driver(config.exec_driver, exec_root, engine.nursery)))
     graph = graph_driver(config.storage_driver, data_root, str(SHIM))
     install_images(engine, database=durable, graph=graph, data_root=data_root)
+    await install_volumes(engine, nursery=engine.nursery, durable=durable, data_root=data_root, shim=str(SHIM))
     install_networks(engine, nursery=engine.nursery, durable=durable, run=run, exec_root=exec_root, program=str(HELPER))
     await engine.call(_networkdriver(config))
     await install_daemon(

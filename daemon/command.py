@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from windlass.execdriver.driver import Command, Mount, Program
@@ -29,6 +29,7 @@ def build_command(
     container: Container,
     attachment: Attachment,
     namespaces: Joined,
+    volumes: Mapping[str, str],
     rootfs: RootFS,
     folder: Path,
     log_path: Path,
@@ -37,13 +38,13 @@ def build_command(
 ) -> Command:
     """Build the command of a container's next start, and write its files in /etc. Blocks: call it in a thread.
 
-    `init` is the program of the host that containers of `--init` get, `ulimits` are the daemon's defaults. Raises
-    BadParameter for a user or a device that is not there, OSError.
+    `volumes` says by name where volumes are, `init` is the program of the host that containers of `--init` get,
+    `ulimits` are the daemon's defaults. Raises BadParameter for a user or a device that is not there, OSError.
     """
     config, host = container.config, container.host
     security = parse_security(host)
     uncovered = () if host.Privileged or not security.system_paths else None
-    mounts = driver_mounts(host)
+    mounts = driver_mounts(host, container.definition.mounts, volumes)
     taken = {mount.target for mount in mounts}
     files = etc.write(folder, host, attachment)
     if host.Init:

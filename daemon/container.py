@@ -16,6 +16,7 @@ from windlass.jobs.container_config import Config, HostConfig, NetworkingConfig
 from windlass.jobs.networks import Link, Sandbox
 
 from .lifecycle import Lifecycle, State
+from .points import Point
 
 if TYPE_CHECKING:
     from .exec import Exec
@@ -33,6 +34,7 @@ class Definition(msgspec.Struct, frozen=True):
     host: HostConfig
     networking: NetworkingConfig
     graph_driver: str
+    mounts: tuple[Point, ...] = ()
 
 
 class Outcome(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Creating: name, image, configuration, layer, folder, row; each step undone when a later one fails.
+"""Creating: name, image, configuration, volumes, layer, folder, row; each step undone when a later one fails.
 
 The folder is made before the layer, and the row comes last: a folder without a row is what a crash leaves, and
 reconcile takes it away with its layer.
@@ -27,7 +27,9 @@ from .endpoints import main_network, settle_networks, shared_container
 from .host import check_host, warn_of_config
 from .links import register_links
 from .names import check_name, new_id
+from .settle_mounts import settle_mounts
 from .users import check_user
+from .volumes import fill_volumes, hold_volumes
 
 
 async def create(daemon: Daemon, job: Job[Create]) -> Created:
@@ -51,6 +53,7 @@ async def create(daemon: Daemon, job: Job[Create]) -> Created:
         networking = settle_networks(params, host, await main_network(daemon.engine, params))
         if not config.Hostname:
             config = msgspec.structs.replace(config, Hostname=default_hostname(id, host.NetworkMode, host.UTSMode))
+        points = await hold_volumes(daemon, undo, id, await settle_mounts(daemon, host, config))
         definition = Definition(
             id=id,
             name=name,
@@ -61,6 +64,7 @@ async def create(daemon: Daemon, job: Job[Create]) -> Created:
             host=host,
             networking=networking,
             graph_driver=daemon.graph.name,
+            mounts=tuple(points),
         )
         await _make(daemon, undo, definition, image)
         container = Container(definition, Outcome())
@@ -106,6 +110,7 @@ async def _make(daemon: Daemon, undo: AsyncExitStack, definition: Definition, im
     undo.push_async_callback(discard)
     folder.mkdir(mode=0o710)
     await daemon.graph.create(definition.id, definition.layer)
+    await fill_volumes(daemon, definition.id, definition.mounts, definition.layer)
     await daemon.store.add(definition)
 
 

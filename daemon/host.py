@@ -1,7 +1,7 @@
 """Checks a HostConfig, and fills in what dockerd would: errors, refusals by name, warnings.
 
 What a user would rely on and we cannot do is refused with 501 and its name; the table below is the whole truth about
-that. `limits.py` has the resources, `mounts.py` the mounts.
+that. `limits.py` has the resources, `mount_spec.py` the mounts.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .devices import check_devices
 from .endpoints import check_network_mode, check_ports, check_resolver, network_name
 from .limits import check_limits, host_support
 from .log_config import check_log
-from .mounts import check_mounts
+from .mount_spec import check_mounts
 from .namespaces import check_namespaces
 from .security import check_security
 from .sysctls import check_sysctls
@@ -28,8 +28,6 @@ SHM_SIZE = 64 << 20
 
 # Fields whose meaning is not built, and that nobody can do without once they ask for them.
 REFUSED: dict[str, str] = {
-    "VolumesFrom": "volumes of other containers",
-    "VolumeDriver": "volume drivers",
     "StorageOpt": "storage options for one container",
     "Cgroup": "another container's cgroup",
 }
@@ -129,8 +127,6 @@ def capabilities(host: HostConfig) -> frozenset[str]:
 
 def warn_of_config(config: Config, warn: Callable[[str], None]) -> None:
     """Tell what of the image's and the request's configuration is kept without effect."""
-    if config.Volumes:
-        warn("The volumes of the image are not used yet: what is written there stays in the container.")
     if config.Healthcheck and config.Healthcheck.Test and config.Healthcheck.Test != ["NONE"]:
         warn("The health check is kept, but not run yet.")
 

@@ -18,7 +18,6 @@ from .daemon import Daemon
 from .endpoints import BRIDGE
 from .lifecycle import State
 from .links import shown_links
-from .mounts import mount_points
 from .security import parse_security
 from .views import networks, shown_time, sizes
 
@@ -59,7 +58,7 @@ def describe(daemon: Daemon, container: Container) -> ContainerInfo:
         ExecIDs=[id for id, exec in container.execs.items() if exec.is_running] or None,
         HostConfig=_host_config(daemon, container),
         GraphDriver=DriverData(definition.graph_driver),
-        Mounts=[point for point in mount_points(container.host) if point.Type != "tmpfs"],
+        Mounts=[point.shown() for point in definition.mounts],
         Config=container.config,
         NetworkSettings=_network_settings(container),
     )

@@ -20,7 +20,6 @@ from .container import Container
 from .daemon import Daemon
 from .lifecycle import State
 from .links import children
-from .mounts import mount_points
 from .ports import exposed, listed, published
 from .views import networks, sizes, status_text
 
@@ -168,8 +167,8 @@ def _network(container: Container, values: Values) -> bool:
 
 
 def _volume(container: Container, values: Values) -> bool:
-    points = mount_points(container.host)
-    return any(value in (point.Source, point.Destination) for point in points for value in values)
+    points = container.definition.mounts
+    return any(value in (point.name or point.source, point.target) for point in points for value in values)
 
 
 def _expose(container: Container, values: Values) -> bool:
@@ -235,7 +234,7 @@ def _summary(container: Container, links: list[str]) -> Summary:
         Status=status_text(container),
         HostConfig=SummaryHostConfig(NetworkMode=host.NetworkMode, Annotations=host.Annotations),
         NetworkSettings=SummaryNetworks(Networks=networks(container)),
-        Mounts=[point for point in mount_points(host) if point.Type != "tmpfs"],
+        Mounts=[point.shown() for point in definition.mounts],
     )
 
 

@@ -57,7 +57,7 @@ async def _clean_up(daemon: Daemon, container: Container) -> None:
         if container.life.state is not State.EXITED:
             return
         if removes:
-            await remove_locked(daemon, container)
+            await remove_locked(daemon, container, with_volumes=True)
         else:
             await settle(daemon, container)
 

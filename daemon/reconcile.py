@@ -36,6 +36,7 @@ from .remove import discard, remove_locked, sweep
 from .settle import settle
 from .start import begun
 from .state import Run
+from .volumes import reconcile_volumes
 
 LOST = 137  # exit code of a run whose supervisor is gone without a word
 HOST_WENT_DOWN = 255  # exit code of a run that a reboot ended, as dockerd says it
@@ -51,6 +52,7 @@ async def reconcile(daemon: Daemon) -> None:
     known = await daemon.store.known_ids()
     runs = await daemon.store.runs()
     left = await daemon.driver.leftovers()
+    await reconcile_volumes(daemon, left | runs.keys())
     for container in daemon.containers:
         try:
             await _settle_one(daemon, container, runs.get(container.id), container.id in left)
@@ -102,7 +104,7 @@ async def _end_one(daemon: Daemon, container: Container, run: Run | None, end: E
     await ended(daemon, container, end or Exit(code=LOST, signal=9, time_ns=time.time_ns()))
     async with container.lock:
         if container.host.AutoRemove:
-            await remove_locked(daemon, container)
+            await remove_locked(daemon, container, with_volumes=True)
         else:
             await settle(daemon, container)
 
@@ -116,7 +118,7 @@ async def _look_for_reboot(daemon: Daemon, container: Container) -> None:
     await ended(daemon, container, Exit(code=HOST_WENT_DOWN, time_ns=time.time_ns()))
     async with container.lock:
         if container.host.AutoRemove:
-            await remove_locked(daemon, container)
+            await remove_locked(daemon, container, with_volumes=True)
         else:
             await daemon.store.save_outcome(container.id, container.outcome)
 

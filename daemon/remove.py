@@ -22,6 +22,7 @@ from .daemon import Daemon
 from .kill import kill_and_wait
 from .lifecycle import State, Step
 from .settle import forget
+from .volumes import release_volumes, unmount_volumes
 
 logger = logging.getLogger("windlass.daemon")
 
@@ -36,7 +37,7 @@ async def delete(daemon: Daemon, job: Job[Delete]) -> None:
     while True:
         async with container.lock:
             if not container.is_running:
-                return await _remove(daemon, container)
+                return await _remove(daemon, container, params.v)
             if not params.force:
                 raise Conflict(f'cannot remove container "/{container.name}": {_why_not(container)}')
         await kill_and_wait(daemon, container)
@@ -66,14 +67,17 @@ async def _remove_link(daemon: Daemon, name: str) -> None:
             container.definition = definition
 
 
-async def _remove(daemon: Daemon, container: Container) -> None:
+async def _remove(daemon: Daemon, container: Container, with_volumes: bool) -> None:
     if container.is_gone or container.life.state is State.REMOVING:
         raise Conflict(f"removal of container {container.id} is already in progress")
-    await remove_locked(daemon, container)
+    await remove_locked(daemon, container, with_volumes=with_volumes)
 
 
-async def remove_locked(daemon: Daemon, container: Container) -> None:
-    """Remove a container that does not run, with its lock held. Its files go when the answer has left."""
+async def remove_locked(daemon: Daemon, container: Container, *, with_volumes: bool) -> None:
+    """Remove a container that does not run, with its lock held. Its files go when the answer has left.
+
+    With `with_volumes` its anonymous volumes go too, unless another container has them.
+    """
     container.life.advance(Step.REMOVE)
     try:
         with trio.CancelScope(shield=True):
@@ -87,6 +91,8 @@ async def remove_locked(daemon: Daemon, container: Container) -> None:
         daemon.execs.pop(id, None)
     container.settle_clients()
     container.changed.give()
+    await unmount_volumes(daemon, container)
+    await release_volumes(daemon, container.id, container.definition.mounts, with_anonymous=with_volumes)
     await daemon.tell(container, "destroy")
     daemon.nursery.start_soon(_unlink, daemon, container)
 

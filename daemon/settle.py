@@ -6,6 +6,7 @@ import trio
 
 from .container import Container
 from .daemon import Daemon
+from .volumes import unmount_volumes
 
 
 async def settle(daemon: Daemon, container: Container) -> None:
@@ -20,5 +21,6 @@ async def settle(daemon: Daemon, container: Container) -> None:
 async def forget(daemon: Daemon, container: Container) -> None:
     """Let the driver and the exec root forget a run that has ended."""
     await daemon.driver.destroy(container.id)
+    await unmount_volumes(daemon, container)
     await daemon.store.forget_run(container.id)
     container.is_settled = True

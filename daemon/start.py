@@ -28,6 +28,7 @@ from .monitor import monitor
 from .namespaces import joined
 from .remove import remove_locked
 from .settle import settle
+from .volumes import mount_volumes, unmount_volumes
 
 # The words that clients look for in the message: 127 and 126 of `docker run` come from them.
 CREATE_FAILED = (
@@ -60,6 +61,7 @@ async def start_locked(daemon: Daemon, container: Container) -> None:
     except (StartError, JobError, OSError, ValueError) as exc:
         error = _explain(exc)
         await release(daemon, container)
+        await unmount_volumes(daemon, container)
         await _note_failure(daemon, container, exc, error)
         raise error from exc
     await daemon.tell(container, "start")
@@ -71,9 +73,12 @@ async def _run(daemon: Daemon, container: Container) -> None:
     attachment = await attach_network(daemon, container)
     folder, log_path = daemon.folder(container.id), daemon.log_path(container.id)
     init = daemon.driver.init_program()
+    volumes = await mount_volumes(daemon, container)
     with joined(daemon, container) as namespaces:
         command = await trio.to_thread.run_sync(
-            build_command, container, attachment, namespaces, rootfs, folder, log_path, init, daemon.default_ulimits
+            build_command,
+            *(container, attachment, namespaces, volumes, rootfs, folder, log_path, init),
+            daemon.default_ulimits,
         )
         started_ns = time.time_ns()
         await daemon.store.intend_run(container.id, started_ns)
@@ -125,7 +130,7 @@ async def _note_failure(daemon: Daemon, container: Container, exc: Exception, er
     with trio.CancelScope(shield=True):
         await daemon.store.forget_run(container.id)
         if container.host.AutoRemove:
-            await remove_locked(daemon, container)
+            await remove_locked(daemon, container, with_volumes=True)
         else:
             await daemon.store.save_outcome(container.id, container.outcome)
     container.changed.give()

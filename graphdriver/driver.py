@@ -73,6 +73,10 @@ class Driver(Protocol):
         """What to mount as the root of container layer `id`. Raises FileNotFoundError."""
         ...
 
+    async def view(self, id: str) -> RootFS:
+        """What to mount, read-only, to see layer `id` on all that is below it. Raises FileNotFoundError."""
+        ...
+
     async def remove(self, id: str) -> None:
         """Forget a layer. Does nothing when it is not there. The caller knows that nobody stands on it."""
         ...

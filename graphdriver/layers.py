@@ -26,9 +26,9 @@ from typing import Literal, TypeVar
 import trio
 
 from windlass.lib.rootfs import RootFS
+from windlass.lib.trash import Trash
 
 from .driver import Applied, Change, LayerError
-from .trash import Trash
 from .unpack import unpack
 
 T = TypeVar("T")
@@ -77,6 +77,10 @@ class LayerFolders:
         raise NotImplementedError
 
     def _rootfs(self, folder: Path, parent: str | None) -> RootFS:
+        raise NotImplementedError
+
+    def _view(self, chain: list[Path]) -> RootFS:
+        """The same for the layers in `chain`, topmost first, without anything to write in."""
         raise NotImplementedError
 
     def _changes(self, folder: Path, parent: str | None) -> list[Change]:
@@ -146,6 +150,9 @@ class LayerFolders:
             return self._rootfs(folder, _parent(folder))
 
         return await self._in_thread(find)
+
+    async def view(self, id: str) -> RootFS:
+        return await self._in_thread(lambda: self._view(self._chain(id)))
 
     async def changes(self, id: str) -> list[Change]:
         def compare() -> list[Change]:

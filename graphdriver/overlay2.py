@@ -45,5 +45,8 @@ class Overlay2(LayerFolders):
         lower = tuple(str(layer / "diff") for layer in self._chain(parent)) or (str(folder / "empty"),)
         return Overlay(lower, str(folder / "upper"), str(folder / "work"))
 
+    def _view(self, chain: list[Path]) -> RootFS:
+        return Overlay(tuple(str(layer / "diff") for layer in chain), "", "")
+
     def _changes(self, folder: Path, parent: str | None) -> list[Change]:
         return changes.of_upper(folder / "upper", [layer / "diff" for layer in self._chain(parent)])

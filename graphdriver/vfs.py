@@ -38,6 +38,9 @@ class Vfs(LayerFolders):
     def _rootfs(self, folder: Path, parent: str | None) -> RootFS:
         return Directory(str(folder / "root"))
 
+    def _view(self, chain: list[Path]) -> RootFS:
+        return Directory(str(chain[0] / "root"))
+
     def _changes(self, folder: Path, parent: str | None) -> list[Change]:
         return changes.of_trees(folder / "root", self._layer(parent) / "root" if parent else None)
 

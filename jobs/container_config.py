@@ -136,6 +136,28 @@ class TmpfsSettings(msgspec.Struct, frozen=True, omit_defaults=True):
     Options: list[list[str]] | None = None
 
 
+class VolumeDriverConfig(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which driver makes a volume that is not there yet, and with which options."""
+
+    Name: str = ""
+    Options: dict[str, str] | None = None
+
+
+class VolumeSettings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Options of a volume's mount. Labels and DriverConfig are for a volume that is made by it."""
+
+    NoCopy: bool = False
+    Labels: dict[str, str] | None = None
+    DriverConfig: VolumeDriverConfig | None = None
+    Subpath: str = ""
+
+
+class ImageSettings(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Options of an image's mount."""
+
+    Subpath: str = ""
+
+
 class Mount(msgspec.Struct, frozen=True, omit_defaults=True):
     """One mount as `--mount` gives it: Type is bind, volume, tmpfs, image or npipe."""
 
@@ -145,8 +167,8 @@ class Mount(msgspec.Struct, frozen=True, omit_defaults=True):
     ReadOnly: bool = False
     Consistency: str = ""
     BindOptions: BindSettings | None = None
-    VolumeOptions: dict[str, Any] | None = None
-    ImageOptions: dict[str, Any] | None = None
+    VolumeOptions: VolumeSettings | None = None
+    ImageOptions: ImageSettings | None = None
     TmpfsOptions: TmpfsSettings | None = None
 
 

@@ -30,11 +30,13 @@ class ContainerState(msgspec.Struct, frozen=True):
 
 
 class MountPoint(msgspec.Struct, frozen=True):
-    """One mount as the container has it."""
+    """One mount as the container has it. Name and Driver are a volume's; Name is an image's too."""
 
     Type: str
     Source: str
     Destination: str
+    Name: str | msgspec.UnsetType = msgspec.UNSET
+    Driver: str | msgspec.UnsetType = msgspec.UNSET
     Mode: str = ""
     RW: bool = True
     Propagation: str = ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """A root file system of layers: `lower` is topmost first; all are folders of the host."""
+    """A root file system of layers: `lower` is topmost first; all are folders of the host. No upper: read-only."""
 
     lower: tuple[str, ...]
     upper: str

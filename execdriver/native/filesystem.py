@@ -92,7 +92,7 @@ class FileSystem:
         self._mounts = sorted(command.mounts, key=lambda mount: _clean(mount.target).count("/"))
         self._targets = {_clean(mount.target) for mount in command.mounts}
         for target in self._targets:
-            _check_target(target)
+            check_target(target)
 
     def slot(self) -> int:
         """Give the number of a slot that is not in use. Raises ValueError when there is none."""
@@ -258,7 +258,8 @@ def _clean(target: str) -> str:
     return posixpath.normpath("/" + target.lstrip("/"))
 
 
-def _check_target(target: str) -> None:
+def check_target(target: str) -> None:
+    """Raises ValueError for a place that nothing may be mounted on, whatever the image's links make of it."""
     if (target == "/proc" or target.startswith("/proc/")) and target not in _COVERABLE:
         raise ValueError(f'"{target}" cannot be mounted because it is inside /proc')
     if target == "/":

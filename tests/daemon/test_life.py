@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from tests.daemon.conftest import NONE, Yard
-from windlass.engine.errors import BadParameter, Conflict, JobError, NotFound, NotModified, Unsupported
+from windlass.engine.errors import BadParameter, Conflict, JobError, NotFound, NotModified
 from windlass.jobs.container_config import HostConfig, RestartRule
 from windlass.jobs.containers import ContainerRename, Create, Delete, Kill, Restart, Start, Stop, Wait
 
@@ -299,8 +299,8 @@ async def test_create_with_no_network_warns_of_nothing(yard: Yard) -> None:
     ("host", "error", "words"),
     [
         ({"Links": ["a:b"]}, BadParameter, "could not get container for a: No such container: a"),
-        ({"VolumesFrom": ["a"]}, Unsupported, "VolumesFrom"),
-        ({"Binds": ["data:/data"]}, Unsupported, "volume 'data'"),
+        ({"VolumesFrom": ["a"]}, BadParameter, "No such container: a"),
+        ({"Binds": ["data:/data"]}, NotFound, "no such job: volume_hold"),
         ({"Binds": ["/a:relative"]}, BadParameter, "must be absolute"),
         ({"Binds": ["/a:/"]}, BadParameter, "destination can't be '/'"),
         ({"NetworkMode": "container:"}, BadParameter, "invalid container format container:<name|id>"),

@@ -6,6 +6,7 @@
 #include "modes.h"
 
 /* Modes whose file is not linked in are not there: windlass-net has `net` alone, the shim all others. */
+#pragma weak copyup_main
 #pragma weak init_main
 #pragma weak logs_main
 #pragma weak net_main
@@ -24,6 +25,7 @@ static const struct {
     int (*main)(int argc, char **argv);
 } modes[] = {
     {"run", run_main},
+    {"copyup", copyup_main},
     {"init", init_main},
     {"logs", logs_main},
     {"net", net_main},
@@ -36,6 +38,6 @@ int main(int argc, char **argv)
     for (size_t i = 0; argc > 1 && i < sizeof modes / sizeof *modes; i++)
         if (modes[i].main && !strcmp(argv[1], modes[i].name))
             return modes[i].main(argc - 1, argv + 1);
-    fputs("usage: windlass-shim run|init|logs|net|unpack|version ...\n", stderr);
+    fputs("usage: windlass-shim run|copyup|init|logs|net|unpack|version ...\n", stderr);
     return 64;
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "log.h"
+#include "overlay.h"
 #include "paths.h"
 #include "shim.h"
 #include "sys.h"
@@ -44,83 +45,17 @@ static int standard_streams(const struct op *op)
     return 0;
 }
 
-static int lower_layers(int fs, const struct op *op)
-{
-    for (unsigned i = 2; i < op->nstr; i++)
-        if (sys_fsconfig(fs, FSCONFIG_SET_STRING, "lowerdir+", op_string(op, i)))
-            return -1;
-    return 0;
-}
-
-/* Overlay by the new calls, for kernels that take the layers one by one (6.5). */
-static int overlay_by_layer(const struct op *op)
-{
-    const char *upper = op_string(op, 0), *work = op_string(op, 1);
-    int mount = -1, fs = CALL(fsopen, "overlay", FSOPEN_CLOEXEC);
-    if (fs >= 0 && !sys_fsconfig(fs, FSCONFIG_SET_STRING, "source", "overlay") && !lower_layers(fs, op) &&
-        (!*upper || (!sys_fsconfig(fs, FSCONFIG_SET_STRING, "upperdir", upper) &&
-                     !sys_fsconfig(fs, FSCONFIG_SET_STRING, "workdir", work))) &&
-        !sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL))
-        mount = CALL(fsmount, fs, FSMOUNT_CLOEXEC, op->b);
-    close_keeping_errno(fs);
-    return mount;
-}
-
-/* A path inside an option text: colons part layers, commas options. */
-static char *put_escaped(char *out, const char *end, const char *path)
-{
-    for (; *path && out + 2 < end; path++) {
-        if (*path == ':' || *path == '\\' || *path == ',')
-            *out++ = '\\';
-        *out++ = *path;
-    }
-    return out;
-}
-
-static int overlay_options(const struct op *op, char *text, size_t size)
-{
-    char *out = text, *end = text + size;
-    for (unsigned i = 2; i < op->nstr && end - out > 16; i++) {
-        out = stpcpy(out, i == 2 ? "lowerdir=" : ":");
-        out = put_escaped(out, end - 16, op_string(op, i));
-    }
-    static const char *const names[] = {",upperdir=", ",workdir="};
-    for (int i = 0; i < 2 && *op_string(op, 0) && end - out > 32; i++)
-        out = put_escaped(stpcpy(out, names[i]), end - 16, op_string(op, i));
-    *out = 0;
-    errno = E2BIG;
-    return end - out > 32 ? 0 : -1;
-}
-
-/* Older kernels: mount(2) takes one page of options and a place, from which the mount is taken off at once. */
-static int overlay_by_page(const struct op *op)
-{
-    char text[4096], place[PATH_MAX];
-    snprintf(place, sizeof place, "/proc/self/fd/%d/overlay", shim.rundir);
-    syscall_name = "mount";
-    if (overlay_options(op, text, sizeof text) || (mkdirat(shim.rundir, "overlay", 0700) && errno != EEXIST))
-        return -1;
-    int mount = -1;
-    if (!CALL(mount, "overlay", place, "overlay", 0, text)) {
-        mount = CALL(open_tree, shim.rundir, "overlay", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-        syscall(SYS_umount2, place, MNT_DETACH);
-    }
-    int saved = errno;
-    unlinkat(shim.rundir, "overlay", AT_REMOVEDIR);
-    errno = saved;
-    if (mount >= 0 && sys_mount_setattr(mount, 0, op->b, MS_PRIVATE)) {
-        close_keeping_errno(mount);
-        return -1;
-    }
-    return mount;
-}
-
 static int overlay(const struct op *op)
 {
-    int mount = overlay_by_layer(op);
-    if (mount < 0 && errno == EINVAL && !strcmp(syscall_name, "fsconfig"))
-        mount = overlay_by_page(op);
-    shim.overlay = mount < 0 ? -1 : fcntl(mount, F_DUPFD_CLOEXEC, 3);
+    char place[64];
+    const char *lower[op->nstr];
+    for (unsigned i = 2; i < op->nstr; i++)
+        lower[i - 2] = op_string(op, i);
+    snprintf(place, sizeof place, "/proc/self/fd/%d/overlay", shim.rundir);
+    struct overlay layers = {op_string(op, 0), op_string(op, 1), lower, op->nstr - 2, op->b};
+    int mount = overlay_mount(&layers, place);
+    if (shim.overlay < 0 && mount >= 0) /* the first is the root: its last reference is let go after the end is told */
+        shim.overlay = fcntl(mount, F_DUPFD_CLOEXEC, 3);
     return set_slot(op->a, mount);
 }
 

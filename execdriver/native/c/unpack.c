@@ -243,7 +243,7 @@ static int open_parent(char *path, char **leaf)
 
 /* -- entries ------------------------------------------------------------------------------------------------- */
 
-static int is_kept_attribute(const char *name)
+int is_kept_attribute(const char *name)
 {
     if (!strcmp(name, "security.capability"))
         return 1;
@@ -572,7 +572,7 @@ int unpack_main(int argc, char **argv)
         return oversee(worker, pair[0]);
     }
     close(pair[0]);
-    if (CALL(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) || confine_drop())
+    if (CALL(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) || confine_drop(0))
         return fail(syscall_name);
     return unpack_stream(0, 1, root, overlay ? pair[1] : -1);
 }

@@ -14,8 +14,12 @@ int unpack_stream(int input, int output, int root, int broker);
  * Returns its descriptor, or -1 with errno; `syscall_name` says what failed. */
 int confine_enter(const char *path);
 
-/* Give up all but what writing files takes: capabilities, new privileges, resources, system calls. */
-int confine_drop(void);
+/* Give up all but what writing files takes, and, with `copies`, reading them: capabilities, new privileges, resources,
+ * system calls. */
+int confine_drop(int copies);
+
+/* Whether an extended attribute of an image may reach the host's disk. */
+int is_kept_attribute(const char *name);
 
 /* What remains of the parent: mark the directories that come over `socket` opaque, until its other end closes. */
 int confine_broker(int socket);

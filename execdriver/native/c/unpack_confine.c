@@ -44,18 +44,21 @@ static const unsigned short allowed[] = {
     /* memory, and the end */
     SYS_brk, SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_getrandom, SYS_rt_sigprocmask,
     SYS_rt_sigreturn, SYS_futex, SYS_exit, SYS_exit_group,
+    /* what a copy takes besides, see COPYING */
+    SYS_readlinkat, SYS_flistxattr, SYS_fgetxattr, SYS_sendfile,
 };
-enum { ALLOWED = sizeof allowed / sizeof *allowed };
+enum { ALL = sizeof allowed / sizeof *allowed, COPYING = 4 };
 
-static int load_filter(void)
+static int load_filter(int copies)
 {
-    struct sock_filter code[ALLOWED + 6], *p = code;
+    const int count = copies ? ALL : ALL - COPYING;
+    struct sock_filter code[ALL + 6], *p = code;
     *p++ = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch));
     *p++ = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARCHITECTURE, 1, 0);
     *p++ = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
     *p++ = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
-    for (int i = 0; i < ALLOWED; i++) /* x32's numbers have bit 30 set and match nothing */
-        *p++ = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, allowed[i], ALLOWED - i, 0);
+    for (int i = 0; i < count; i++) /* x32's numbers have bit 30 set and match nothing */
+        *p++ = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, allowed[i], count - i, 0);
     *p++ = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
     *p++ = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
     struct sock_fprog program = {p - code, code};
@@ -101,9 +104,9 @@ static int limit_resources(void)
     return 0;
 }
 
-int confine_drop(void)
+int confine_drop(int copies)
 {
-    return limit_resources() || keep_capabilities(KEPT) || load_filter() ? -1 : 0;
+    return limit_resources() || keep_capabilities(KEPT) || load_filter(copies) ? -1 : 0;
 }
 
 int confine_enter(const char *path)

@@ -12,13 +12,13 @@ import secrets
 import time
 from pathlib import Path
 
-logger = logging.getLogger("windlass.graphdriver")
+logger = logging.getLogger("windlass.trash")
 
 SLICE = 0.1  # seconds of unlinking between two looks at whether somebody has had enough
 
 
 class Trash:
-    """The trash folder of one driver. All its methods block."""
+    """One folder of trash. All its methods block."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
