@@ -13,17 +13,18 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from windlass.engine.errors import BadParameter
 from windlass.execdriver.driver import User
 from windlass.lib.rootfs import Overlay, RootFS
 
-MAX_SIZE = 16 << 20
+MAX_SIZE = 4 << 20
 MAX_LINKS = 40
 MAX_ID = 2**32 - 2
 _NUMBER = re.compile(r"[0-9]+\Z", re.ASCII)
@@ -49,7 +50,7 @@ class _Passwd(NamedTuple):
 class _Group(NamedTuple):
     name: str
     gid: int
-    members: tuple[str, ...]
+    members: str  # names with commas between
 
 
 def find_account(rootfs: RootFS, text: str, extra_groups: Sequence[str] = ()) -> Account:
@@ -57,40 +58,50 @@ def find_account(rootfs: RootFS, text: str, extra_groups: Sequence[str] = ()) ->
 
     Raises BadParameter with Docker's sentence when a name is not in the files, or a number is out of range.
     """
-    users, groups = list(_passwd(rootfs)), list(_groups(rootfs))
     user_text, colon, group_text = text.partition(":")
     number = _number(user_text) if user_text else 0
-    entry = next(
-        (user for user in users if (user.uid == number if number is not None else user.name == user_text)), None
-    )
+    entry = _find_user(rootfs, user_text, number)
     if entry is None and number is None:
         raise BadParameter(f"unable to find user {user_text}: no matching entries in passwd file", key="User")
     uid = number if entry is None else entry.uid
-    gid = 0 if entry is None else entry.gid
-    supplementary: list[int] = []
-    if colon and group_text:
-        gid = _gid(groups, group_text)
-    elif entry is not None:
-        supplementary = [group.gid for group in groups if entry.name in group.members]
-    supplementary += [_gid(groups, extra) for extra in extra_groups]
     assert uid is not None
-    return Account(User(uid, gid, tuple(dict.fromkeys(supplementary))), (entry.home if entry else "") or "/")
+    is_given = bool(colon and group_text)
+    wanted = [group_text, *extra_groups] if is_given else list(extra_groups)
+    member = entry.name if entry is not None and not is_given else None
+    gids, of_member = _find_groups(rootfs, wanted, member)
+    gid = gids.pop(0) if is_given else 0 if entry is None else entry.gid
+    return Account(User(uid, gid, tuple(dict.fromkeys((*of_member, *gids)))), (entry.home if entry else "") or "/")
+
+
+def _find_user(rootfs: RootFS, name: str, number: int | None) -> _Passwd | None:
+    for user in _passwd(rootfs):
+        if user.uid == number if number is not None else user.name == name:
+            return user
+    return None
+
+
+def _find_groups(rootfs: RootFS, wanted: Sequence[str], member: str | None) -> tuple[list[int], list[int]]:
+    """Find the ids of the wanted groups, and of those that have `member`. Raises BadParameter."""
+    numbers = {text: _number(text) for text in wanted}
+    missing = {text for text, number in numbers.items() if number is None}
+    of_member: list[int] = []
+    for group in _groups(rootfs) if missing or member is not None else ():
+        if group.name in missing:
+            missing.remove(group.name)
+            numbers[group.name] = group.gid
+        if member is not None and f",{member}," in f",{group.members},":
+            of_member.append(group.gid)
+    found = [(text, numbers[text]) for text in wanted]
+    for text, number in found:
+        if number is None:
+            raise BadParameter(f"unable to find group {text}: no matching entries in group file", key="User")
+    return [number for _, number in found if number is not None], of_member
 
 
 def check_user(text: str, extra_groups: Sequence[str] = ()) -> None:
     """Check what can be seen of `USER[:GROUP]` without the files. Raises BadParameter for numbers out of range."""
     for part in (*text.split(":", 1), *extra_groups):
         _number(part)
-
-
-def _gid(groups: Iterable[_Group], text: str) -> int:
-    number = _number(text)
-    if number is not None:
-        return number
-    for group in groups:
-        if group.name == text:
-            return group.gid
-    raise BadParameter(f"unable to find group {text}: no matching entries in group file", key="User")
 
 
 def _number(text: str) -> int | None:
@@ -111,8 +122,7 @@ def _passwd(rootfs: RootFS) -> Iterator[_Passwd]:
 def _groups(rootfs: RootFS) -> Iterator[_Group]:
     for fields in _lines(rootfs, "etc/group"):
         if len(fields) >= 3 and _is_id(fields[2]):
-            members = fields[3] if len(fields) > 3 else ""
-            yield _Group(fields[0], int(fields[2]), tuple(filter(None, members.split(","))))
+            yield _Group(fields[0], int(fields[2]), fields[3] if len(fields) > 3 else "")
 
 
 def _is_id(text: str) -> bool:
@@ -120,10 +130,10 @@ def _is_id(text: str) -> bool:
 
 
 def _lines(rootfs: RootFS, path: str) -> Iterator[list[str]]:
-    text = read_file(rootfs, path).decode("utf-8", "surrogateescape")
-    for line in text.split("\n"):
-        if line and not line.startswith("#"):
-            yield line.strip().split(":")
+    # Line by line: a file of the size that is read would cost a hundred times as much taken apart.
+    for line in io.BytesIO(read_file(rootfs, path)):
+        if line.strip() and not line.startswith(b"#"):
+            yield line.decode("utf-8", "surrogateescape").strip().split(":", 6)
 
 
 # -- reading a file of the image -------------------------------------------------------------------------------------

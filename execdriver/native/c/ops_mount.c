@@ -87,24 +87,31 @@ int op_root(struct child *child, const struct op *op)
 }
 
 /* Put a detached mount on a path inside the root; the descriptor is used up. */
-static int attach(struct child *child, int mount, const char *path)
+static int attach(struct child *child, int mount, const char *path, uint64_t flags)
 {
-    int place = mount < 0 ? -1 : path_open(child->root, path, O_PATH);
+    int place = mount < 0 ? -1 : path_open(child->root, path, O_PATH | flags);
     int result = place < 0 ? -1 : sys_move_mount(mount, place);
     close_keeping_errno(place);
     close_keeping_errno(mount);
     return result;
 }
 
+/* What shows the kernel goes to the place itself: a link of the image would have it, and its masks, elsewhere
+ * (CVE-2019-19921, CVE-2023-27561). */
+static uint64_t place_flags(const char *type)
+{
+    return !strcmp(type, "proc") || !strcmp(type, "sysfs") ? O_NOFOLLOW | O_DIRECTORY : 0;
+}
+
 int op_mount(struct child *child, const struct op *op)
 {
-    const char *target = op_string(op, 0);
+    const char *target = op_string(op, 0), *type = op_string(op, 1);
     int64_t attributes = attributes_of(op->a);
     syscall_name = "mount";
     if (attributes < 0 || (op->a & (MS_BIND | MS_REMOUNT)) == MS_BIND)
         return errno = EINVAL, -1;
     if (!(op->a & MS_REMOUNT))
-        return attach(child, mount_new(op_string(op, 1), op_string(op, 2), op_string(op, 3), attributes), target);
+        return attach(child, mount_new(type, op_string(op, 2), op_string(op, 3), attributes), target, place_flags(type));
     int fd = path_open(child->root, target, O_PATH);
     int result = fd < 0 ? -1 : sys_mount_setattr(fd, op->a & MS_REC ? AT_RECURSIVE : 0, attributes, 0);
     close_keeping_errno(fd);
@@ -116,7 +123,7 @@ int op_bind(struct child *child, const struct op *op)
     int mount = child->slots[op->a];
     child->slots[op->a] = -1;
     errno = EBADF;
-    return attach(child, mount, op_string(op, 0));
+    return attach(child, mount, op_string(op, 0), 0);
 }
 
 /* The cover for a directory: one empty tmpfs, made once; later ones are clones of its mount. */
