@@ -78,7 +78,7 @@ class Host:
         for part in self.ruleset():
             for entry in part.get("map", {}).get("elem", []) if part.get("map", {}).get("name") in PORT_MAPS else ():
                 *_, protocol, port = entry[0]["concat"]
-                found.add((PROTOCOLS.get(protocol, protocol), int(port)))
+                found.add((PROTOCOLS.get(str(protocol), str(protocol)), int(port)))
         return found
 
     def ruleset(self) -> list[dict[str, Any]]:
