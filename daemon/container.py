@@ -20,6 +20,7 @@ from .points import Point
 
 if TYPE_CHECKING:
     from .exec import Exec
+    from .sampler import Sampler
 
 
 class Definition(msgspec.Struct, frozen=True):
@@ -99,6 +100,7 @@ class Container:
         self.is_restarting = False  # its end is not the end that `--rm` waits for
         self.is_settled = True  # False from a start until its end is durable and the driver has forgotten it
         self.clients: list[Client] = []
+        self.sampler: Sampler | None = None  # while somebody reads what it uses
         self.execs: dict[str, Exec] = {}
 
     @property

@@ -30,6 +30,7 @@ from .remove import delete
 from .rename import container_rename
 from .start import start
 from .state import Store
+from .stats import stats
 from .stop import restart, stop
 from .top import top
 from .update import container_update
@@ -43,6 +44,7 @@ JOBS: dict[str, Callable[..., Any]] = {
     "pause": pause,
     "unpause": unpause,
     "top": top,
+    "stats": stats,
     "container_update": container_update,
     "restart": restart,
     "wait": wait,

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from windlass.kernel.cgroup_stats import Usage
 from windlass.lib.rootfs import RootFS
 
 
@@ -271,6 +272,10 @@ class Running(Protocol):
 
     def processes(self) -> list[int]:
         """The pids of all processes of the container, as the host counts."""
+        ...
+
+    def usage(self) -> Usage:
+        """What the container has used so far. Blocks for a moment. Raises FileNotFoundError when it has ended."""
         ...
 
     async def update(self, old: Resources, new: Resources) -> None:

@@ -27,6 +27,7 @@ from . import devicecg
 from .cgroup_file import write
 from .cgroup_freeze import Freezer, freezer_of
 from .cgroup_limits import Limits, Setting, v1_settings, v2_settings
+from .cgroup_stats import Usage, usage_v1, usage_v2
 from .mount import mounts
 
 _CONTROLLERS = frozenset(
@@ -204,6 +205,12 @@ class Cgroup:
                 with contextlib.suppress(OSError):
                     found |= {int(pid) for pid in (Path(folder) / "cgroup.procs").read_text().split()}
         return sorted(found)
+
+    def usage(self) -> Usage:
+        """Count what the processes have used so far. Raises FileNotFoundError when the groups have gone."""
+        if self._hierarchies.is_v2 and self.unified:
+            return usage_v2(self.unified)
+        return usage_v1(self._path)
 
     def update(self, old: Limits, new: Limits) -> None:
         """Set limits anew while processes are in the groups. Raises OSError naming the file; `old` holds on then."""

@@ -25,6 +25,7 @@ import trio
 
 from windlass.execdriver.driver import Attached, Detached, Exit, Program, Resources, Session, StartError
 from windlass.kernel.cgroup import Cgroup
+from windlass.kernel.cgroup_stats import Usage
 
 from . import message
 from .failure import reason, start_error
@@ -137,6 +138,9 @@ class Shim:
 
     def processes(self) -> list[int]:
         return self._cgroup.processes()
+
+    def usage(self) -> Usage:
+        return self._cgroup.usage()
 
     async def update(self, old: Resources, new: Resources) -> None:
         # In a thread: the kernel may have to free memory before it answers.
