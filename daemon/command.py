@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from windlass.execdriver.driver import Command, Mount, Program
@@ -16,7 +16,7 @@ from .container import Container
 from .devices import device_rules, find_devices
 from .host import capabilities
 from .log_config import log_config
-from .mounts import driver_mounts
+from .mounts import Sources, driver_mounts
 from .namespaces import Joined
 from .resources import resources, rlimits
 from .security import parse_security
@@ -29,7 +29,7 @@ def build_command(
     container: Container,
     attachment: Attachment,
     namespaces: Joined,
-    volumes: Mapping[str, str],
+    sources: Sources,
     rootfs: RootFS,
     folder: Path,
     log_path: Path,
@@ -38,13 +38,14 @@ def build_command(
 ) -> Command:
     """Build the command of a container's next start, and write its files in /etc. Blocks: call it in a thread.
 
-    `volumes` says by name where volumes are, `init` is the program of the host that containers of `--init` get,
-    `ulimits` are the daemon's defaults. Raises BadParameter for a user or a device that is not there, OSError.
+    `sources` says what volumes and images are mounted from, `init` is the program of the host that containers of
+    `--init` get, `ulimits` are the daemon's defaults. Raises BadParameter for a user or a device that is not there,
+    OSError.
     """
     config, host = container.config, container.host
     security = parse_security(host)
     uncovered = () if host.Privileged or not security.system_paths else None
-    mounts = driver_mounts(host, container.definition.mounts, volumes)
+    mounts = driver_mounts(host, container.definition.mounts, sources)
     taken = {mount.target for mount in mounts}
     files = etc.write(folder, host, attachment)
     if host.Init:

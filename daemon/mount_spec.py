@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from windlass.engine.errors import BadParameter, Unsupported
-from windlass.execdriver.native.filesystem import check_target
+from windlass.engine.errors import BadParameter
+from windlass.execdriver.native.mounts import check_target
 from windlass.jobs.container_config import (
     BindSettings,
     HostConfig,
@@ -133,16 +133,8 @@ def check_mount(mount: Mount, *, must_exist: bool = False) -> Mount:
         _CHECKS[mount.Type](mount, must_exist)
     except BadParameter as exc:
         raise BadParameter(f'invalid mount config for type "{mount.Type}": {exc.message}', key="Mounts") from None
-    _check_built(mount)
     source = clean(mount.Source) if mount.Type == "bind" else mount.Source
     return msgspec.structs.replace(mount, Source=source, Target=target)
-
-
-def _check_built(mount: Mount) -> None:
-    if mount.BindOptions and mount.BindOptions.Propagation not in ("", "private", "rprivate"):
-        raise Unsupported(f"the bind propagation {mount.BindOptions.Propagation!r} cannot be used yet", key="Mounts")
-    if mount.Type == "image" or (mount.VolumeOptions and mount.VolumeOptions.Subpath):
-        raise Unsupported("mounts of images and subpaths cannot be used yet", key="Mounts")
 
 
 def _check_bind(mount: Mount, must_exist: bool) -> None:

@@ -25,10 +25,11 @@ from .container import Client, Container
 from .daemon import Daemon
 from .lifecycle import Step
 from .monitor import monitor
+from .mounts import Sources
 from .namespaces import joined
 from .remove import remove_locked
 from .settle import settle
-from .volumes import mount_volumes, unmount_volumes
+from .volumes import mount_volumes, unmount_volumes, view_images
 
 # The words that clients look for in the message: 127 and 126 of `docker run` come from them.
 CREATE_FAILED = (
@@ -73,11 +74,11 @@ async def _run(daemon: Daemon, container: Container) -> None:
     attachment = await attach_network(daemon, container)
     folder, log_path = daemon.folder(container.id), daemon.log_path(container.id)
     init = daemon.driver.init_program()
-    volumes = await mount_volumes(daemon, container)
+    sources = Sources(await mount_volumes(daemon, container), await view_images(daemon, container))
     with joined(daemon, container) as namespaces:
         command = await trio.to_thread.run_sync(
             build_command,
-            *(container, attachment, namespaces, volumes, rootfs, folder, log_path, init),
+            *(container, attachment, namespaces, sources, rootfs, folder, log_path, init),
             daemon.default_ulimits,
         )
         started_ns = time.time_ns()

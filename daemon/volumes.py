@@ -22,7 +22,7 @@ from windlass.jobs.volumes import (
     VolumesReconcile,
     VolumeUnmount,
 )
-from windlass.lib.rootfs import Overlay
+from windlass.lib.rootfs import Overlay, RootFS
 
 from .container import Container
 from .daemon import Daemon
@@ -98,6 +98,12 @@ async def mount_volumes(daemon: Daemon, container: Container) -> dict[str, str]:
             )
             paths[point.name] = mounted.path
     return paths
+
+
+async def view_images(daemon: Daemon, container: Container) -> dict[str, RootFS]:
+    """What the images are made of that are mounted in a container, by topmost layer. Raises FileNotFoundError."""
+    layers = {point.layer for point in container.definition.mounts if point.kind == "image"}
+    return {layer: await daemon.graph.view(layer) for layer in layers}
 
 
 async def unmount_volumes(daemon: Daemon, container: Container) -> None:

@@ -41,14 +41,22 @@ class StartError(Exception):
 class Mount:
     """One mount inside the container, besides the defaults. `target` is a path inside, resolved in the root only.
 
-    `kind` is `bind` (source: a path of the host, opened before the container exists) or `tmpfs` (options text).
+    `kind` is `bind` (source: a path of the host, opened before the container exists), `tmpfs` (options text) or `image`
+    (layers: a root file system, mounted read-only). `subpath` names what of a bind or an image is mounted: the kernel
+    resolves it, and never outside of that. A mount is recursive and so is `readonly`, but for the two words against it;
+    `propagation` is about mounts that come later, on either side.
     """
 
     target: str
-    kind: Literal["bind", "tmpfs"] = "bind"
+    kind: Literal["bind", "tmpfs", "image"] = "bind"
     source: str = ""
     readonly: bool = False
     options: str = ""
+    layers: RootFS | None = None
+    subpath: str = ""
+    propagation: Literal["private", "slave", "shared"] = "private"
+    recursive: bool = True
+    readonly_below: bool = True
 
 
 @dataclass(frozen=True, slots=True)

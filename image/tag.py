@@ -101,13 +101,18 @@ async def forget_unused(store: Store, job: Job[Any]) -> None:
     """Forget the tombstones that no container stands on, unless one is being made."""
     waiting = set(store.tombstones)
     if waiting and not _is_creating(job):
-        used = {container.ImageID for container in await _containers(job)}
+        used = {id for container in await _containers(job) for id in _images(container)}
         if waiting - used:
             await store.forget(waiting - used)
 
 
 async def _users(job: Job[Any], image: Image) -> list[Summary]:
-    return [container for container in await _containers(job) if container.ImageID == image.id]
+    return [container for container in await _containers(job) if image.id in _images(container)]
+
+
+def _images(container: Summary) -> set[str]:
+    """The ids of the images that a container stands on, or has mounted."""
+    return {container.ImageID, *(mount.Source for mount in container.Mounts if mount.Type == "image")}
 
 
 async def _containers(job: Job[Any]) -> list[Summary]:

@@ -53,6 +53,7 @@ class Mounted(NamedTuple):
     source: str
     options: frozenset[str]
     super_options: frozenset[str]
+    tags: frozenset[str]  # `shared:N`, `master:N` …: the peer groups, none for a private mount
 
 
 def mount(source: str, target: str, kind: str = "", flags: MS = MS(0), options: str = "") -> None:
@@ -71,7 +72,7 @@ def mounts() -> Iterator[Mounted]:
     """List what is mounted in our namespace, in the order of mounting."""
     for line in Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines():
         before, _, after = line.partition(" - ")
-        root, target, options = before.split(" ")[3:6]
+        root, target, options, *tags = before.split(" ")[3:]
         kind, source, super_options = after.split(" ")
         yield Mounted(
             _unescape(root),
@@ -80,6 +81,7 @@ def mounts() -> Iterator[Mounted]:
             _unescape(source),
             frozenset(options.split(",")),
             frozenset(super_options.split(",")),
+            frozenset(tags),
         )
 
 

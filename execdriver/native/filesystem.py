@@ -9,21 +9,20 @@ Facts after moby v28.5.2 (oci/defaults.go) and runc (libcontainer/rootfs_linux.g
 from __future__ import annotations
 
 import os
-import posixpath
 import stat
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from windlass.execdriver.driver import Command, Device, Mount
+from windlass.execdriver.driver import Command, Device
 from windlass.kernel.cgroup import Cgroup
 from windlass.kernel.mount import MS, MountAttr
 from windlass.lib.rootfs import Overlay
 
-from .message import SLOTS, Op, OpList
+from .message import SLOTS, Op, OpList, Place
+from .mounts import CONFINED, UserMounts, clean
 
-_CONFINED = MS.NOSUID | MS.NOEXEC | MS.NODEV
 _READONLY = MountAttr.RDONLY | MountAttr.NOSUID | MountAttr.NODEV | MountAttr.NOEXEC
 
 MASKED = tuple(
@@ -51,27 +50,6 @@ _LINKS = {
 }
 # Folders of the host's /dev that are no devices, or mounts of the container's own (moby: oci.HostDevices).
 _NOT_DEVICES = frozenset(("pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev", "console", "ptmx"))
-# Files of /proc that may be covered, by lxcfs or for tests (runc: checkProcMount).
-_COVERABLE = frozenset(
-    f"/proc/{name}"
-    for name in (
-        *("cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo", "net/dev"),
-        *("sys/kernel/ns_last_pid", "sys/crypto/fips_enabled"),
-    )
-)
-_TMPFS_FLAGS = {
-    "ro": (MS.RDONLY, True),
-    "rw": (MS.RDONLY, False),
-    "nosuid": (MS.NOSUID, True),
-    "suid": (MS.NOSUID, False),
-    "nodev": (MS.NODEV, True),
-    "dev": (MS.NODEV, False),
-    "noexec": (MS.NOEXEC, True),
-    "exec": (MS.NOEXEC, False),
-    "relatime": (MS.RELATIME, True),
-    "strictatime": (MS.STRICTATIME, True),
-    "defaults": (MS(0), True),
-}
 
 
 class FileSystem:
@@ -88,11 +66,7 @@ class FileSystem:
         self._private_cgroupns = private_cgroupns
         self._slots = 0
         self._opened: dict[str, tuple[int, str]] = {}  # by target: slot, and what to call it
-        # A mount below another one has to come after it.
-        self._mounts = sorted(command.mounts, key=lambda mount: _clean(mount.target).count("/"))
-        self._targets = {_clean(mount.target) for mount in command.mounts}
-        for target in self._targets:
-            check_target(target)
+        self._mounts = UserMounts(ops, command.mounts, self.slot)
 
     def slot(self) -> int:
         """Give the number of a slot that is not in use. Raises ValueError when there is none."""
@@ -109,10 +83,7 @@ class FileSystem:
                 self._ops.add(Op.OVERLAY, upper, work, *lower, a=self._root, what="root file system")
             case directory:
                 self._ops.add(Op.OPEN_TREE, directory.path, a=self._root, what="root file system")
-        for mount in self._mounts:
-            if mount.kind == "bind":
-                attributes = MountAttr.RDONLY if mount.readonly else MountAttr(0)
-                self._open(mount.source, _clean(mount.target), attributes, recursive=True)
+        self._mounts.open()
         if self._is_default("/dev/shm"):
             self._open_shm()
         if self._is_default("/sys/fs/cgroup"):
@@ -124,8 +95,7 @@ class FileSystem:
         self._mount_defaults()
         if self._is_default("/dev"):
             self._make_devices()
-        for mount in self._mounts:
-            self._mount(mount)
+        self._mounts.build()
         if self._command.program.cwd != "/":
             # Docker makes a missing working directory as root, whoever the user is.
             self._ops.add(Op.MKDIR, self._command.program.cwd, a=0o755, what=f"mkdir {self._command.program.cwd}")
@@ -143,12 +113,12 @@ class FileSystem:
 
     def _is_default(self, target: str) -> bool:
         """Whether we mount there: not where the user mounts something, on it or above it."""
-        return not any(target == own or target.startswith(own + "/") for own in self._targets)
+        return not any(target == own or target.startswith(own + "/") for own in self._mounts.targets)
 
-    def _open(self, source: str, target: str, attributes: MountAttr, recursive: bool = False) -> None:
+    def _open(self, source: str, target: str, attributes: MountAttr) -> None:
         what = f'error mounting "{source}" to rootfs at "{target}"'
         slot, _ = self._opened[target] = self.slot(), what
-        self._ops.add(Op.OPEN_TREE, source, a=slot, b=int(recursive), c=attributes, what=what)
+        self._ops.add(Op.OPEN_TREE, source, a=slot, c=attributes, what=what)
 
     def _open_shm(self) -> None:
         """Open the /dev/shm that is shared with the host or another container, if any."""
@@ -160,43 +130,30 @@ class FileSystem:
             self._ops.add(Op.OPEN_SHM, shm, a=slot, what=what)
 
     def _mount_defaults(self) -> None:
-        sys_flags = _CONFINED if self._command.privileged else _CONFINED | MS.RDONLY
+        sys_flags = CONFINED if self._command.privileged else CONFINED | MS.RDONLY
         shm = f"mode=1777,size={self._command.shm_size}"
         dev_flags = MS.NOSUID | MS.STRICTATIME
-        self._mount_default("/proc", "proc", "proc", "", _CONFINED)
+        self._mount_default("/proc", "proc", "proc", "", CONFINED)
         self._mount_default("/dev", "tmpfs", "tmpfs", "mode=755,size=65536k", dev_flags)
         options = "newinstance,ptmxmode=0666,mode=0620,gid=5"
         self._mount_default("/dev/pts", "devpts", "devpts", options, MS.NOSUID | MS.NOEXEC)
         self._mount_default("/sys", "sysfs", "sysfs", "", sys_flags)
         if self._is_default("/sys/fs/cgroup"):
             self._mount_cgroups()
-        self._mount_default("/dev/mqueue", "mqueue", "mqueue", "", _CONFINED)
+        self._mount_default("/dev/mqueue", "mqueue", "mqueue", "", CONFINED)
         if "/dev/shm" in self._opened and self._is_default("/dev/shm"):
-            self._bind("/dev/shm", is_directory=True)
+            self._bind("/dev/shm")
         elif self._command.shm != "none":
-            self._mount_default("/dev/shm", "tmpfs", "shm", shm, _CONFINED)
+            self._mount_default("/dev/shm", "tmpfs", "shm", shm, CONFINED)
 
     def _mount_default(self, target: str, kind: str, source: str, options: str, flags: MS) -> None:
         if self._is_default(target):
             self._ops.add(Op.MKDIR, target, a=0o755, what=f"mkdir {target}")
             self._ops.add(Op.MOUNT, target, kind, source, options, a=flags, what=f"mount {kind} on {target}")
 
-    def _mount(self, mount: Mount) -> None:
-        target = _clean(mount.target)
-        if mount.kind == "bind":
-            self._bind(target, is_directory=Path(mount.source).is_dir())
-            return
-        flags, options = _tmpfs(mount)
-        self._ops.add(Op.MKDIR, target, a=0o755, what=f"mkdir {target}")
-        self._ops.add(Op.MOUNT, target, "tmpfs", "tmpfs", options, a=flags, what=f"mount tmpfs on {target}")
-
-    def _bind(self, target: str, *, is_directory: bool) -> None:
+    def _bind(self, target: str) -> None:
         slot, what = self._opened[target]
-        if is_directory:
-            self._ops.add(Op.MKDIR, target, a=0o755, what=what)
-        else:
-            self._ops.add(Op.TOUCH, target, a=0o644, what=what)
-        self._ops.add(Op.BIND, target, a=slot, what=what)
+        self._ops.add(Op.BIND, target, a=slot, b=Place.MAKE, what=what)
 
     def _open_cgroups(self) -> None:
         """Open the container's own groups, to be bound; where it has a cgroup namespace, they are mounted anew."""
@@ -214,24 +171,24 @@ class FileSystem:
         return self._command.privileged or self._command.writable_cgroups
 
     def _mount_cgroups(self) -> None:
-        flags = _CONFINED if self._has_writable_cgroups() else _CONFINED | MS.RDONLY
+        flags = CONFINED if self._has_writable_cgroups() else CONFINED | MS.RDONLY
         if not self._is_v2:
             self._mount_cgroups_v1(flags)
         elif self._private_cgroupns:
             self._mount_default("/sys/fs/cgroup", "cgroup2", "cgroup", "", flags)
         else:
-            self._bind("/sys/fs/cgroup", is_directory=True)
+            self._bind("/sys/fs/cgroup")
 
     def _mount_cgroups_v1(self, flags: MS) -> None:
         top = "/sys/fs/cgroup"
-        self._ops.add(Op.MOUNT, top, "tmpfs", "tmpfs", "mode=755", a=_CONFINED, what=f"mount tmpfs on {top}")
+        self._ops.add(Op.MOUNT, top, "tmpfs", "tmpfs", "mode=755", a=CONFINED, what=f"mount tmpfs on {top}")
         for name, controllers, _ in self._cgroup.v1_views():
             target = f"{top}/{name}"
             if self._private_cgroupns:
                 options = ",".join(c if not c.startswith("name=") else f"none,{c}" for c in sorted(controllers))
                 self._mount_default(target, "cgroup", "cgroup", options, flags)
             else:
-                self._bind(target, is_directory=True)
+                self._bind(target)
             for controller in sorted(controllers - {name}):
                 if not controller.startswith("name="):  # cpu and cpuacct are links where "cpu,cpuacct" is mounted
                     self._ops.add(Op.SYMLINK, name, f"{top}/{controller}")
@@ -242,7 +199,7 @@ class FileSystem:
         nodes = {device.path: device for device in _NODES}
         if self._command.privileged:
             nodes |= {device.path: device for device in _host_devices()}
-        nodes |= {_clean(device.path): device for device in self._command.devices}
+        nodes |= {clean(device.path): device for device in self._command.devices}
         for path, device in nodes.items():
             kind = stat.S_IFCHR if device.kind == "c" else stat.S_IFBLK
             number = os.makedev(device.major, device.minor)
@@ -252,30 +209,6 @@ class FileSystem:
             self._ops.add(Op.SYMLINK, target, link)
         if _host_has_kcore():
             self._ops.add(Op.SYMLINK, "/proc/kcore", "/dev/core")
-
-
-def _clean(target: str) -> str:
-    return posixpath.normpath("/" + target.lstrip("/"))
-
-
-def check_target(target: str) -> None:
-    """Raises ValueError for a place that nothing may be mounted on, whatever the image's links make of it."""
-    if (target == "/proc" or target.startswith("/proc/")) and target not in _COVERABLE:
-        raise ValueError(f'"{target}" cannot be mounted because it is inside /proc')
-    if target == "/":
-        raise ValueError("the root itself cannot be mounted over")
-
-
-def _tmpfs(mount: Mount) -> tuple[MS, str]:
-    """Split a tmpfs's options into flags of the mount and those of the file system; Docker's flags are the default."""
-    flags, rest = _CONFINED, []
-    for option in filter(None, mount.options.split(",")):
-        if option in _TMPFS_FLAGS:
-            flag, is_set = _TMPFS_FLAGS[option]
-            flags = flags | flag if is_set else flags & ~flag
-        else:
-            rest.append(option)
-    return flags | MS.RDONLY if mount.readonly else flags, ",".join(rest)
 
 
 @cache

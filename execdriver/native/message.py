@@ -107,6 +107,18 @@ class Stdio(IntFlag):
     STDIN_ONCE = 4
 
 
+class Tree(IntFlag):
+    RECURSIVE = 1
+    TOP = 2
+    SLAVE = 4
+    SHARED = 8
+
+
+class Place(IntFlag):
+    MAKE = 1
+    PROC = 2
+
+
 class Attach(IntFlag):
     STDIN = 1
     STDOUT = 2

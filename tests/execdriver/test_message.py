@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from windlass.execdriver.native import message
-from windlass.execdriver.native.message import Attach, Log, Op, OpList, Rec, Stdio
+from windlass.execdriver.native.message import Attach, Log, Op, OpList, Place, Rec, Stdio, Tree
 
 HEADER = (Path(message.__file__).resolve().parent / "c/message.h").read_text()
 CODE = re.sub(r"/\*.*?\*/", "", HEADER, flags=re.S)
@@ -19,7 +19,7 @@ def numbers(prefix: str) -> dict[str, int]:
 
 @pytest.mark.parametrize(
     ("prefix", "enum"),
-    [("OP", Op), ("REC", Rec), ("LOG", Log), ("STDIO", Stdio), ("ATTACH", Attach)],
+    [("OP", Op), ("REC", Rec), ("LOG", Log), ("STDIO", Stdio), ("ATTACH", Attach), ("TREE", Tree), ("PLACE", Place)],
 )
 def test_both_halves_give_a_name_the_same_number(prefix: str, enum: type[Op]) -> None:
     mirrored = {member.name: member.value for member in enum}

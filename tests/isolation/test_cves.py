@@ -121,7 +121,6 @@ def test_cve_2019_5736_the_engines_program_cannot_be_written(docker: Docker, ima
 # -- /proc, /dev, /sys of the image ----------------------------------------------------------------------------------
 
 
-
 @pytest.mark.parametrize("target", ["canary", "/tmp", "sys", "../../../../../../tmp", "/proc/../etc"])
 def test_cve_2019_19921_proc_is_a_link(docker: Docker, load: Load, canary: Path, target: str) -> None:
     tag = load(links(proc=str(canary) if target == "canary" else target))

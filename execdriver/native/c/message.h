@@ -53,7 +53,7 @@ enum op_code {
     OP_LOG = 2,       /* path; a = mode (LOG_*), b = max size in bytes (0: no rotation), c = max files */
     OP_STDIO = 3,     /* a = flags (STDIO_*), b = rows << 16 | columns, c = uid that owns the terminal */
     OP_OVERLAY = 4,   /* upper, work, lower 1 (topmost) .. n; a = slot, b = mount attributes: fsopen, fsconfig, fsmount */
-    OP_OPEN_TREE = 5, /* path; a = slot, b = 1: recursive, c = MOUNT_ATTR_* set on the clone, which is private */
+    OP_OPEN_TREE = 5, /* path; a = slot, b = TREE_*, c = MOUNT_ATTR_* set on the clone, which is private by default */
     OP_OPEN_CGROUP = 6, /* path; a = slot: a cgroup v2 directory, for CLONE_INTO_CGROUP */
     OP_OOM_V1 = 7,    /* path of a v1 memory cgroup: eventfd on memory.oom_control */
     OP_OOM_V2 = 8,    /* path of a v2 cgroup: inotify on memory.events */
@@ -73,8 +73,9 @@ enum op_code {
     OP_PRIVATE = 35,  /* make every mount of the new namespace a slave: nothing propagates back to the host */
     OP_ROOT = 36,     /* path: where the root file system goes; a = slot with the mount, moved there; becomes "the root" */
     OP_MOUNT = 37,    /* target, file system type, source, options text; a = MS_* flags.  With MS_REMOUNT the
-                         flags are added to the mount that is there */
-    OP_BIND = 38,     /* target; a = slot with a detached mount, moved there */
+                         flags are added to the mount that is there.  b = PLACE_*: the target is a user's */
+    OP_BIND = 38,     /* target [, subpath: what is moved there instead, never outside of the mount]; a = slot with a
+                         detached mount, moved there; b = PLACE_* */
     OP_MKDIR = 39,    /* path; a = mode.  Parents are made (0755), an existing directory is kept, the leaf is never followed */
     OP_MKNOD = 40,    /* path; a = mode with S_IFCHR or S_IFBLK, b = device number, c = uid << 32 | gid */
     OP_SYMLINK = 41,  /* target text, path */
@@ -105,6 +106,10 @@ enum op_code {
 
 #define NONE 0xffffffffu
 
+enum { TREE_RECURSIVE = 1, TREE_TOP = 2, TREE_SLAVE = 4, TREE_SHARED = 8 }; /* TOP: attributes on the top mount alone;
+    SHARED: the clone passes mounts on as its source does */
+enum { PLACE_MAKE = 1, PLACE_PROC = 2 }; /* MAKE: made when missing, a directory or a file as the mount is, and not on
+    procfs but with PROC; a new tmpfs gets the mode of the directory that it covers */
 enum { LOG_NONE = 0, LOG_JSON = 1 };
 enum { STDIO_TTY = 1, STDIO_STDIN = 2, STDIO_STDIN_ONCE = 4 };
 

@@ -33,7 +33,7 @@ static const struct shape {
     [OP_PRIVATE] = {0, 0, 0, 0},
     [OP_ROOT] = {1, 1, 'a', 0},
     [OP_MOUNT] = {4, 4, 0, 0},
-    [OP_BIND] = {1, 1, 'a', 0},
+    [OP_BIND] = {1, 2, 'a', 0},
     [OP_MKDIR] = {1, 1, 0, 0},
     [OP_MKNOD] = {1, 1, 0, 0},
     [OP_SYMLINK] = {2, 2, 0, 0},

@@ -1,8 +1,10 @@
 /* Mounts.  All of them by descriptor: openat2 finds the place, move_mount fills it. */
 #define _GNU_SOURCE
 #include <limits.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include "child.h"
 #include "paths.h"
@@ -96,6 +98,75 @@ static int attach(struct child *child, int mount, const char *path, uint64_t fla
     return result;
 }
 
+/* Open the place of a user's mount, made when missing.  No image can move it onto procfs, where only files that are
+ * known to be harmless may be covered (CVE-2019-16884, CVE-2023-28642).  `existing` gets its mode if it was there. */
+static int open_place(struct child *child, const struct op *op, bool is_directory, mode_t *existing)
+{
+    struct stat st;
+    struct statfs fs;
+    const char *path = op_string(op, 0);
+    int place = path_open(child->root, path, O_PATH);
+    bool is_new = place < 0 && errno == ENOENT && op->b & PLACE_MAKE;
+    if (is_new && !(is_directory ? path_mkdir(child->root, path, 0755) : path_touch(child->root, path, 0644)))
+        place = path_open(child->root, path, O_PATH);
+    if (place < 0 || !(op->b & PLACE_MAKE))
+        return place;
+    syscall_name = "fstat";
+    if (fstat(place, &st) || fstatfs(place, &fs)) {
+        close_keeping_errno(place);
+        return -1;
+    }
+    if (fs.f_type == PROC_SUPER_MAGIC && !(op->b & PLACE_PROC)) {
+        close(place);
+        syscall_name = "procfs";
+        return errno = EPERM, -1;
+    }
+    *existing = is_new ? 0 : st.st_mode & 07777;
+    return place;
+}
+
+/* A new tmpfs where a user wants one: it has the mode of the directory that it covers, as runc has it. */
+static int mount_tmpfs(struct child *child, const struct op *op, uint64_t attributes)
+{
+    mode_t mode = 0;
+    char options[4096] = "mode=0000,";
+    int place = open_place(child, op, true, &mode);
+    errno = place < 0 ? errno : E2BIG;
+    if (place < 0 || strlen(op_string(op, 3)) > sizeof options - 16)
+        return close_keeping_errno(place), -1;
+    for (int i = 8, rest = mode; i >= 5; i--, rest >>= 3)
+        options[i] = '0' + (rest & 7);
+    strcpy(options + (mode ? 10 : 0), op_string(op, 3)); /* a mode of the user's comes later and wins */
+    int mount = mount_new("tmpfs", op_string(op, 2), options, attributes);
+    int result = mount < 0 ? -1 : sys_move_mount(mount, place);
+    close_keeping_errno(mount);
+    close_keeping_errno(place);
+    return result;
+}
+
+/* A copy of what is at `subpath` in a detached mount, which is used up: kernels before 6.15 copy attached ones alone, so
+ * it is on the root for a moment.  Links inside may lead anywhere inside; the kernel sees to it. */
+static int subtree(struct child *child, int mount, const char *subpath)
+{
+    int copy = -1;
+    if (!sys_move_mount(mount, child->root)) {
+        int fd = sys_openat2(mount, subpath, O_PATH | O_CLOEXEC, 0, RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS);
+        copy = fd < 0 ? -1 : sys_clone_tree(fd, AT_RECURSIVE);
+        close_keeping_errno(fd);
+        int saved = errno;
+        const char *call = syscall_name;
+        if (CALL(fchdir, mount) || CALL(umount2, ".", MNT_DETACH) || CALL(chdir, "/")) {
+            close_keeping_errno(copy);
+            copy = -1;
+        } else {
+            errno = saved;
+            syscall_name = call;
+        }
+    }
+    close_keeping_errno(mount);
+    return copy;
+}
+
 /* What shows the kernel goes to the place itself: a link of the image would have it, and its masks, elsewhere
  * (CVE-2019-19921, CVE-2023-27561). */
 static uint64_t place_flags(const char *type)
@@ -110,6 +181,8 @@ int op_mount(struct child *child, const struct op *op)
     syscall_name = "mount";
     if (attributes < 0 || (op->a & (MS_BIND | MS_REMOUNT)) == MS_BIND)
         return errno = EINVAL, -1;
+    if (op->b & PLACE_MAKE)
+        return mount_tmpfs(child, op, attributes);
     if (!(op->a & MS_REMOUNT))
         return attach(child, mount_new(type, op_string(op, 2), op_string(op, 3), attributes), target, place_flags(type));
     int fd = path_open(child->root, target, O_PATH);
@@ -121,9 +194,20 @@ int op_mount(struct child *child, const struct op *op)
 int op_bind(struct child *child, const struct op *op)
 {
     int mount = child->slots[op->a];
+    struct stat st;
+    mode_t mode;
     child->slots[op->a] = -1;
     errno = EBADF;
-    return attach(child, mount, op_string(op, 0), 0);
+    if (mount >= 0 && op->nstr == 2)
+        mount = subtree(child, mount, op_string(op, 1));
+    if (mount < 0)
+        return -1;
+    syscall_name = "fstat";
+    int place = fstat(mount, &st) ? -1 : open_place(child, op, S_ISDIR(st.st_mode), &mode);
+    int result = place < 0 ? -1 : sys_move_mount(mount, place);
+    close_keeping_errno(place);
+    close_keeping_errno(mount);
+    return result;
 }
 
 /* The cover for a directory: one empty tmpfs, made once; later ones are clones of its mount. */

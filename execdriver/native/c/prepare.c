@@ -61,10 +61,13 @@ static int overlay(const struct op *op)
 
 static int open_tree(const struct op *op)
 {
-    unsigned recursive = op->b ? AT_RECURSIVE : 0;
+    unsigned recursive = op->b & TREE_RECURSIVE ? AT_RECURSIVE : 0;
+    unsigned all = op->b & TREE_TOP ? 0 : recursive;
     int fd = CALL(open_tree, AT_FDCWD, op_string(op, 0), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | recursive);
     /* The clone of a shared mount would pass mounts on in both directions. */
-    if (fd >= 0 && sys_mount_setattr(fd, recursive, op->c, MS_PRIVATE)) {
+    uint64_t propagation = op->b & TREE_SHARED ? 0 : op->b & TREE_SLAVE ? MS_SLAVE : MS_PRIVATE;
+    if (fd >= 0 && ((op->c && sys_mount_setattr(fd, all, op->c, 0)) ||
+                    (propagation && sys_mount_setattr(fd, recursive, 0, propagation)))) {
         close_keeping_errno(fd);
         return -1;
     }
