@@ -56,6 +56,8 @@ def _chdir_message(program: Program, number: int) -> str:
 
 
 def _message(step: str, call: str, number: int) -> str:
+    if call == "procfs":  # no system call: where the image's links have led to
+        return f"{step}: cannot be mounted because it is inside /proc"
     if call == "move_mount" and number == errno.EINVAL:  # its word for a file on a directory, or the other way round
         number = errno.ENOTDIR
     message = f"{step}: {reason(number)}"

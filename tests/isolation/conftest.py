@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,20 @@ pytestmark = pytest.mark.root
 Run = Callable[..., Result]
 Sh = Callable[..., str]
 Calls = Callable[..., list[int]]
+SECRET = "the host's own"
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Iterator[Path]:
+    """Give a folder of the host with a secret; afterwards it is as it was."""
+    folder = tmp_path / "canary"
+    folder.mkdir()
+    folder.chmod(0o777)
+    (folder / "secret").write_text(SECRET)
+    before = (folder.stat().st_mode, folder.stat().st_mtime_ns, sorted(folder.iterdir()))
+    yield folder
+    assert (folder.stat().st_mode, folder.stat().st_mtime_ns, sorted(folder.iterdir())) == before
+    assert (folder / "secret").read_text() == SECRET
 
 
 @pytest.fixture(scope="session")

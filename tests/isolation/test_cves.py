@@ -11,7 +11,7 @@ import re
 import stat
 import subprocess
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +22,12 @@ from tests.support.images import Tar, busybox_rootfs, docker_archive
 from tests.support.wire import Wire
 from windlass.execdriver import native
 
-from .conftest import Calls, Run, Sh
+from .conftest import SECRET, Calls, Run, Sh
 
 pytestmark = pytest.mark.root
 
 SHIM = Path(native.__file__).with_name("windlass-shim")
-SECRET = "the host's own"
 NOTHING = "0" * 16
-
-
-@pytest.fixture
-def canary(tmp_path: Path) -> Iterator[Path]:
-    """Give a folder of the host with a secret; afterwards it is as it was."""
-    folder = tmp_path / "canary"
-    folder.mkdir()
-    folder.chmod(0o777)
-    (folder / "secret").write_text(SECRET)
-    before = (folder.stat().st_mode, folder.stat().st_mtime_ns, sorted(folder.iterdir()))
-    yield folder
-    assert (folder.stat().st_mode, folder.stat().st_mtime_ns, sorted(folder.iterdir())) == before
-    assert (folder / "secret").read_text() == SECRET
 
 
 Spoil = Callable[[Tar], None]
