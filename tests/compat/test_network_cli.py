@@ -184,12 +184,14 @@ def test_ls_filters(docker: Docker, new_network: Names, new_name: Names) -> None
     assert name in shown("dangling=true") and name not in shown("dangling=false")
     assert name in shown("scope=local") and shown("scope=swarm") == []
     docker.ok("run", "-d", "--name", container, "--network", name, "busybox", "sleep", "1000")
-    assert name in shown("dangling=false") and name not in shown("dangling=true")
+    if not docker.is_old:  # it looks for the containers in vain
+        assert name in shown("dangling=false") and name not in shown("dangling=true")
 
 
 def test_an_unknown_filter_is_refused(docker: Docker) -> None:
     assert "invalid filter 'nonsense" in refused(docker, "network", "ls", "--filter", "nonsense=1").lower()
-    assert "invalid filter 'type" in refused(docker, "network", "ls", "--filter", "type=odd").lower()
+    message = refused(docker, "network", "ls", "--filter", "type=odd").lower()
+    assert ("invalid filter: 'type'='odd'" if docker.is_old else "invalid filter 'type") in message
 
 
 def test_inspect_by_name_id_and_prefix_tells_who_is_in(docker: Docker, network: str, name: str) -> None:

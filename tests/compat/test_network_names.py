@@ -110,8 +110,8 @@ def test_an_internal_network_leads_nowhere(docker: Docker, new_network: Names, n
     serve(docker, one, "--network", network)
     docker.ok("run", "-d", "--name", two, "--network", network, "--dns", f"{subnet}.1", "busybox", "sleep", "1000")
     assert get(docker, two, one) == one
-    assert "default" not in docker.ok("exec", two, "ip", "route")
     if not docker.is_old:  # fixed in 25.0 and 26.0
+        assert "default" not in docker.ok("exec", two, "ip", "route")
         with Resolver(f"{subnet}.1", {"far.example.test": "192.0.2.77"}) as upstream:
             assert names_asked(docker, two, "far.example.test") == []
             assert upstream.asked == []

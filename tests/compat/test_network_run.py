@@ -71,6 +71,8 @@ def test_the_container_has_what_inspect_says(docker: Docker, network: str, name:
 
 def test_ip_and_mac_address_are_what_was_asked_for(docker: Docker, own_network: str, subnet: str, name: str) -> None:
     flags = ["--network", own_network, "--ip", f"{subnet}.9", "--mac-address", "02:00:00:00:ab:cd"]
+    if docker.is_old:
+        pytest.skip("a MAC address of one network came with API 1.44")
     docker.ok("run", "-d", "--name", name, *flags, "busybox", "sleep", "1000")
     end = settings(docker, name)["Networks"][own_network]
     assert (end["IPAddress"], end["MacAddress"]) == (f"{subnet}.9", "02:00:00:00:ab:cd")

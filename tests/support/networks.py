@@ -229,6 +229,10 @@ def inspect_network(docker: Docker, name: str) -> Any:
 
 
 def gateway_of(docker: Docker, network: str = "bridge") -> str:
+    """Return the bridge's address; an old engine tells that of its default bridge only once a container is there."""
+    if network == "bridge" and docker.is_old:
+        flags = ["--rm", "busybox", "ip", "route"]
+        return docker.ok("run", *flags).split("default via ")[1].split()[0]
     return str(inspect_network(docker, network)["IPAM"]["Config"][0]["Gateway"])
 
 
