@@ -8,7 +8,7 @@ from typing import Any
 import docker as docker_py
 import pytest
 
-from tests.compat.test_resources import IS_V2, MIB, read
+from tests.compat.test_resources import IS_V2, MIB, needs, read
 from tests.support.cli import Docker
 from tests.support.images import busybox_rootfs
 from tests.support.wire import Wire
@@ -79,6 +79,7 @@ def test_a_running_container_has_its_new_limits_at_once(
     v1: tuple[str, str],
     v2: tuple[str, str],
 ) -> None:
+    needs(*fields)
     change(docker, wire, by, limited, flags, fields)
     assert read(docker, limited, v1[0], v2[0]) == (v2[1] if IS_V2 else v1[1])
     shown = wire.get(f"/containers/{limited}/json").json["HostConfig"]
@@ -142,6 +143,7 @@ def test_it_is_told(docker: Docker, wire: Wire, limited: str) -> None:
 def test_what_cannot_be_changes_nothing(
     docker: Docker, wire: Wire, limited: str, fields: dict[str, Any], status: int, message: str
 ) -> None:
+    needs(*fields)
     before = wire.get(f"/containers/{limited}/json").json["HostConfig"]
     answer = wire.post(f"/containers/{limited}/update", fields)
     assert (answer.status, message in answer.json["message"]) == (status, True), answer.body
