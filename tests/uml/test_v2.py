@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.root, pytest.mark.slow]
 # Tests that need what the machine has not: a packet filter, or a clock for ps.
 WITHOUT = "not interfaces and not inspect_ps_and_info and not top_and_logs"
 ENGINE = ["tests/kernel/test_cgroup.py", "tests/execdriver/test_native.py"]
-SOME = "limit_is_what and api or throttled and api or daemons_death or kill_ends or outlives_the_daemon or one_sample or shape"
+SOME = "(limit_is_what or throttled) and api or daemon or kill_ends or one_sample or shape"
 COMPAT = [f"tests/compat/test_{name}.py" for name in ("resources", "update", "pause", "stats")]
 
 
