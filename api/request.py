@@ -14,6 +14,7 @@ from windlass.engine.signature import Args, Signature, fields
 
 from .errors import Refused
 from .exchange import Exchange
+from .head import Version
 from .limits import Limits
 from .route import Route
 
@@ -23,7 +24,7 @@ Query = Mapping[str, list[str]]
 
 
 async def env_of(
-    route: Route, names: Mapping[str, str], query: Query, exchange: Exchange, engine: Engine
+    route: Route, names: Mapping[str, str], query: Query, exchange: Exchange, engine: Engine, version: Version
 ) -> dict[str, Any]:
     """The env for `route`'s job. Raises Refused and BadParameter."""
     signature = engine.signature(route.job) or Args
@@ -33,6 +34,7 @@ async def env_of(
         _, _, field = route.body.partition(":")
         env = {field: body} if field else _folded(body, signature)
     env.update(route.fixed)
+    env.update({field: value for below, field, value in route.older if version < below})
     env.update(_from_query(route, query, signature))
     for entry in route.headers:
         header, _, field = entry.partition("=")

@@ -33,6 +33,7 @@ class Route:
     body: Literal["", "json", "stdin"] | str = ""  # "json:field" puts the whole object under one key
     headers: tuple[str, ...] = ()
     fixed: tuple[tuple[str, Any], ...] = ()
+    older: tuple[tuple[Version, str, Any], ...] = ()  # fields with a value for clients of versions below the one named
     when: str = ""  # the row is for requests with this key in the query
     ok: int = 200
     render: Render | None = None

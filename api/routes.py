@@ -124,7 +124,7 @@ IMAGES = (
 VOLUMES = (
     Route("GET", "/volumes", "volumes", query=("filters",)),
     Route("POST", "/volumes/create", "volume_create", body="json", ok=201),
-    Route("POST", "/volumes/prune", "volume_prune", query=("filters",)),
+    Route("POST", "/volumes/prune", "volume_prune", query=("filters",), older=(((1, 42), "all", True),)),
     Route("GET", "/volumes/{name}", "volume_inspect"),
     Route("PUT", "/volumes/{name}", refuse=NO_SWARM),
     Route("DELETE", "/volumes/{name}", "volume_delete", query=("force",), ok=204),

@@ -253,7 +253,7 @@ class Server:
             await self._own[route.job](self, exchange, names)
         else:
             self._check_built(route)
-            env = await env_of(route, names, query, exchange, self.engine)
+            env = await env_of(route, names, query, exchange, self.engine, version)
             peer = exchange.connection.peer
             job: Job[Any] = Job(self.engine, route.job, (), env, ignore_unknown=route.lax, outside=True, peer=peer)
             await self.supervised(job, run(job, route, exchange, version), is_live=route.live)

@@ -104,10 +104,11 @@ class VolumeDelete(Signature[None], frozen=True):
 
 
 class VolumePrune(Signature[VolumesPruned], frozen=True):
-    """Delete the anonymous volumes that no container has; with the filter `all=true` also those with a name."""
+    """Delete the anonymous volumes that no container has; with `all`, or the filter `all=true`, all of those."""
 
     NAME: ClassVar[str] = "volume_prune"
     filters: Filters = {}
+    all: Annotated[bool, Meta(description="Also those with a name: what clients below API 1.42 mean.")] = False
 
 
 # -- for the daemon --------------------------------------------------------------------------------------------------

@@ -69,8 +69,9 @@ async def volume_inspect(shelf: Shelf, job: Job[VolumeInspect]) -> VolumeInfo:
     with naming("get", job.params.name):
         volume = shelf.get(job.params.name)
         shown = await info(shelf, volume)
-        if volume.driver != LOCAL and (status := await ask(volume.driver, shelf.driver(volume).status(volume))):
-            shown = msgspec.structs.replace(shown, Status=status)
+        with suppress(JobError):  # a driver that says nothing of it hides nothing else
+            if status := await ask(volume.driver, shelf.driver(volume).status(volume)):
+                shown = msgspec.structs.replace(shown, Status=status)
     return shown
 
 
@@ -90,9 +91,9 @@ async def volume_delete(shelf: Shelf, job: Job[VolumeDelete]) -> None:
 
 
 async def volume_prune(shelf: Shelf, job: Job[VolumePrune]) -> VolumesPruned:
-    """Delete the anonymous volumes that no container has; with the filter `all=true` also those with a name."""
+    """Delete the anonymous volumes that no container has; with `all`, or the filter `all=true`, all of those."""
     wanted = parse(job.params.filters, frozenset(("all", "label", "label!")))
-    takes_all = flag(wanted, "all")
+    takes_all = flag(wanted, "all") or job.params.all
     deleted, reclaimed = [], 0
     for volume in list(shelf.volumes.values()):
         is_meant = takes_all or ANONYMOUS in (volume.labels or {})
