@@ -92,7 +92,9 @@ async def remove_locked(daemon: Daemon, container: Container, *, with_volumes: b
     container.settle_clients()
     container.changed.give()
     await unmount_volumes(daemon, container)
-    await release_volumes(daemon, container.id, container.definition.mounts, with_anonymous=with_volumes)
+    points = container.definition.mounts
+    doomed = [point.name for point in points if with_volumes and point.is_anonymous]
+    await release_volumes(daemon, container.id, points, doomed)
     await daemon.tell(container, "destroy")
     daemon.nursery.start_soon(_unlink, daemon, container)
 

@@ -36,9 +36,10 @@ DEFAULT_MODE = "z"  # what dockerd shows for a local volume that has a name and 
 async def hold_volumes(daemon: Daemon, undo: AsyncExitStack, id: str, points: Sequence[Point]) -> list[Point]:
     """Have every volume made that is not there, and hold it; return the points with what is known then.
 
-    `undo` is given how to let go of them, and to delete the anonymous ones.
+    `undo` is given how to let go of them, and to delete the anonymous ones that are made here.
     """
-    undo.push_async_callback(release_volumes, daemon, id, points, with_anonymous=True)
+    made = [point.name for point in points if point.is_anonymous and not point.source]
+    undo.push_async_callback(release_volumes, daemon, id, points, made)
     return [await _hold(daemon, id, point) if point.is_volume else point for point in points]
 
 
@@ -72,15 +73,14 @@ async def fill_volumes(daemon: Daemon, id: str, points: Iterable[Point], layer: 
         await daemon.engine.call(VolumePopulate(name=point.name, container=id, path=point.target, layers=layers))
 
 
-async def release_volumes(daemon: Daemon, id: str, points: Iterable[Point], *, with_anonymous: bool) -> None:
-    """Let go of the volumes, and have anonymous ones deleted, if that is wanted and nobody else has them."""
-    volumes = [point for point in points if point.is_volume]
-    if not volumes:
+async def release_volumes(daemon: Daemon, id: str, points: Iterable[Point], doomed: Sequence[str] = ()) -> None:
+    """Let go of the volumes, and have the `doomed` ones deleted, unless somebody else has them."""
+    names = _names(points)
+    if not names:
         return
-    doomed = [point.name for point in volumes if with_anonymous and point.is_anonymous]
     with trio.CancelScope(shield=True):
         try:
-            await daemon.engine.call(VolumeRelease(names=_names(volumes), container=id, delete=doomed))
+            await daemon.engine.call(VolumeRelease(names=names, container=id, delete=list(doomed)))
         except JobError as exc:
             logger.warning("the volumes of container %s could not be released: %s", id, exc)
 

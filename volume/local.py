@@ -15,9 +15,9 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
@@ -33,6 +33,8 @@ DATA = "_data"
 REMOVING, TRASH = ".removing", ".trash"
 NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+", re.ASCII)
 NAME_MAX = 255  # bytes of a file's name
+THREADS = 8
+T = TypeVar("T")
 
 
 class LocalDriver:
@@ -46,9 +48,17 @@ class LocalDriver:
         for each, mode in (("", 0o701), (REMOVING, 0o700), (TRASH, 0o700)):
             (folder / each).mkdir(mode=mode, parents=True, exist_ok=True)
         self.trash = Trash(folder / TRASH)
+        self._limit = trio.CapacityLimiter(THREADS)
 
     def data(self, name: str) -> Path:
         return self.folder / name / DATA
+
+    async def run(self, function: Callable[..., T], *args: object) -> T:
+        """Run what looks at volumes' content in a thread of our own: a network's disk may keep it, and us, for ever.
+
+        Cancellation leaves the thread alone with it.
+        """
+        return await trio.to_thread.run_sync(function, *args, limiter=self._limit, abandon_on_cancel=True)
 
     # -- as a driver ---------------------------------------------------------------------------------------------
 
@@ -67,12 +77,12 @@ class LocalDriver:
         path = self.data(volume.name)
         if volume.options:
             device = await Device.of(volume.options)
-            await trio.to_thread.run_sync(mount_device, device, path, abandon_on_cancel=True)
+            await self.run(mount_device, device, path)
         return str(path)
 
     async def unmount(self, volume: Volume) -> None:
         if volume.options:
-            await trio.to_thread.run_sync(unmount_device, self.data(volume.name))
+            await self.run(unmount_device, self.data(volume.name))
 
     async def status(self, volume: Volume) -> dict[str, Any] | None:
         return None
@@ -98,7 +108,7 @@ class LocalDriver:
         """
         there = {entry.name for entry in os.scandir(self.folder) if NAME.fullmatch(entry.name)}
         for name, volume in known.items():
-            if volume is not None and volume.driver == LOCAL and not self.data(name).is_dir():
+            if volume is not None and volume.driver == LOCAL and not self._has_data(name):
                 logger.warning("the folder of volume %s is gone: it is made anew, and empty", name)
                 self._make(name)
         return [self._adopt(name) for name in sorted(there - known.keys()) if not self._drop_empty(name)]
@@ -111,6 +121,13 @@ class LocalDriver:
                     unmount_device(self.data(volume.name))
                 except OSError as exc:
                     logger.warning("volume %s stays mounted: %s", volume.name, exc)
+
+    def _has_data(self, name: str) -> bool:
+        """Whether the folder is there. It is not looked at itself: a network's disk on it might not answer."""
+        try:
+            return DATA in os.listdir(self.folder / name)
+        except OSError:
+            return False
 
     def _drop_empty(self, name: str) -> bool:
         try:

@@ -23,6 +23,7 @@ from windlass.jobs.volumes import (
 )
 
 from .copyup import copy_up
+from .drivers import ask
 from .model import Volume
 from .shelf import Shelf, naming
 from .volumes import info
@@ -69,14 +70,14 @@ async def volume_populate(shelf: Shelf, job: Job[VolumePopulate]) -> None:
         with naming("populate", volume.name):
             folder = Path(await shelf.mount(volume, params.container))
             try:
-                await _populate(shelf, folder, params)
+                await _populate(shelf, volume, folder, params)
             finally:
                 with trio.CancelScope(shield=True):
                     await shelf.unmount(volume, params.container)
 
 
-async def _populate(shelf: Shelf, folder: Path, params: VolumePopulate) -> None:
-    if await trio.to_thread.run_sync(os.listdir, folder):
+async def _populate(shelf: Shelf, volume: Volume, folder: Path, params: VolumePopulate) -> None:
+    if await ask(volume.driver, shelf.local.run(os.listdir, folder)):
         return
     try:
         await copy_up(shelf.shim, folder, params.path, params.layers)

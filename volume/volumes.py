@@ -6,10 +6,8 @@ import logging
 import secrets
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
-import trio
 
 from windlass.engine import Job
 from windlass.engine.errors import JobError, NotFound, Unavailable
@@ -59,9 +57,9 @@ async def volumes(shelf: Shelf, job: Job[Volumes]) -> VolumeList:
     """List volumes."""
     wanted = parse(job.params.filters, frozenset(("dangling", "driver", "label", "name")))
     chosen = [each for each in shelf.volumes.values() if fits(each, bool(shelf.holders(each.name)), wanted)]
-    warnings: list[str] = []
-    shown = [await info(shelf, each, job.params.usage, warnings) for each in sorted(chosen, key=lambda v: v.name)]
-    return VolumeList(shown, warnings or None)
+    chosen.sort(key=lambda each: each.name)
+    shown = [await info(shelf, each, with_usage=job.params.usage, asks_driver=False) for each in chosen]
+    return VolumeList(shown)
 
 
 async def volume_inspect(shelf: Shelf, job: Job[VolumeInspect]) -> VolumeInfo:
@@ -119,12 +117,12 @@ def new_name() -> str:
     return secrets.token_hex(32)
 
 
-async def info(shelf: Shelf, volume: Volume, with_usage: bool = False, warnings: list[str] | None = None) -> VolumeInfo:
-    """A volume as clients see it. A driver that does not say where it is costs a warning, no more."""
+async def info(shelf: Shelf, volume: Volume, *, with_usage: bool = False, asks_driver: bool = True) -> VolumeInfo:
+    """A volume as clients see it. Where a driver of a plugin has it is left out when that does not say it."""
     path = ""
     if volume.driver == LOCAL:
         path = str(shelf.local.data(volume.name))
-    elif warnings is None:
+    elif asks_driver:
         with suppress(JobError):
             path = await ask(volume.driver, shelf.driver(volume).path(volume))
     use = UsageData(await _size(shelf, volume), len(shelf.holders(volume.name))) if with_usage else msgspec.UNSET
@@ -144,4 +142,4 @@ async def _size(shelf: Shelf, volume: Volume) -> int:
     """Bytes; -1 for drivers that cannot tell."""
     if volume.driver != LOCAL:
         return -1
-    return await trio.to_thread.run_sync(usage, Path(shelf.local.data(volume.name)))
+    return await shelf.local.run(usage, shelf.local.data(volume.name))
