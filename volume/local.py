@@ -63,7 +63,6 @@ class LocalDriver:
     # -- as a driver ---------------------------------------------------------------------------------------------
 
     async def create(self, volume: Volume) -> None:
-        check_name(volume.name)
         check_options(volume.options or {})
         await trio.to_thread.run_sync(self._make, volume.name)
 

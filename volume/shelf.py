@@ -21,7 +21,7 @@ from windlass.engine.errors import Conflict, JobError, NotFound
 from windlass.jobs.events import Log
 
 from .drivers import Drivers, VolumeDriver, ask
-from .local import LocalDriver
+from .local import LocalDriver, check_name
 from .model import LOCAL, Volume
 from .store import Store
 
@@ -93,6 +93,7 @@ class Shelf:
             return volume
         volume = Volume(name, driver or LOCAL, time.time_ns(), options or None, labels or None)
         maker = self.driver(volume)
+        check_name(name)
         with trio.CancelScope(shield=True):
             async with AsyncExitStack() as undo:
                 await ask(volume.driver, maker.create(volume))

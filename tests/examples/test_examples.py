@@ -89,3 +89,24 @@ def test_a_plugin_keeps_an_audit_trail(new_daemon: NewDaemon, tmp_path: Path) ->
     assert create["outcome"] == "failed: No such image: missing:latest"
     assert create["env"]["Image"] == "missing"
     assert create["who"]["uid"] == 0
+
+
+def test_a_plugin_keeps_volumes_on_another_disk(new_daemon: NewDaemon, tmp_path: Path) -> None:
+    plugin = str(EXAMPLES / "plugins/other_disk.py")
+    daemon = new_daemon("--plugin", plugin, WINDLASS_OTHER_DISK=str(tmp_path))
+    with windlass.connect(daemon.host) as engine:
+        engine.job("import", repo="busybox").run(stdin=busybox_rootfs())
+        made = engine.job("volume_create", Name="data", Driver="other-disk").run()
+        assert (made.Driver, made.Mountpoint) == ("other-disk", f"{tmp_path}/data")
+        host = {"NetworkMode": "none", "Binds": ["data:/data", "more:/more"], "VolumeDriver": "other-disk"}
+        command = ["touch", "/data/x", "/more/x"]
+        engine.job("create", "one", Image="busybox", Cmd=command, HostConfig=host).run()
+        engine.job("start", "one").run()
+        assert engine.job("wait", "one").run().StatusCode == 0
+        assert (tmp_path / "data/x").exists() and (tmp_path / "more/x").exists()
+        assert engine.job("volume_inspect", "more").run().Status["Free"] > 0
+        assert "other-disk" in engine.job("info").run().Plugins.Volume
+        engine.job("delete", "one").run()
+        for name in ("data", "more"):
+            engine.job("volume_delete", name).run()
+        assert list(tmp_path.iterdir()) == []
