@@ -78,7 +78,7 @@ class Database:
         with self._write_lock:
             self._writer.execute("BEGIN IMMEDIATE")
             try:
-                result = function(self._writer)
+                result = _without_cursor(function(self._writer))
                 self._writer.execute("COMMIT")
             except BaseException:
                 if self._writer.in_transaction:
@@ -97,7 +97,7 @@ class Database:
         if connection is None:
             connection = self._connect(readonly=True)
         try:
-            return function(connection)
+            return _without_cursor(function(connection))
         finally:
             with self._lock:
                 self._idle.append(connection)
@@ -121,6 +121,17 @@ class Database:
 
     def _guarded(self) -> _Guard:
         return _Guard(self.path)
+
+
+def _without_cursor(result: T) -> T:
+    """Close a result that is a cursor: it holds a statement that the connection gives to its next user.
+
+    Collected later, in a thread of somebody else's, it would reset the statement under that user's hands:
+    `InterfaceError: bad parameter or other API misuse`.
+    """
+    if isinstance(result, sqlite3.Cursor):
+        result.close()
+    return result
 
 
 class _Guard:
