@@ -18,7 +18,7 @@ from windlass.engine import Job
 from windlass.engine.errors import BadParameter
 from windlass.jobs.container_config import HostConfig
 from windlass.jobs.containers import Create, Created
-from windlass.jobs.images import ImageGet, ImageRecord
+from windlass.jobs.images import ImageGet
 
 from .config import merge, requested
 from .container import Container, Definition, Outcome
@@ -28,6 +28,7 @@ from .host import check_host, warn_of_config
 from .links import register_links
 from .names import check_name, new_id
 from .settle_mounts import settle_mounts
+from .storage import layer_size
 from .users import check_user
 from .volumes import fill_volumes, hold_volumes
 
@@ -42,6 +43,7 @@ async def create(daemon: Daemon, job: Job[Create]) -> Created:
         raise BadParameter("no image specified", key="Image")
     _check_platform(params.platform)
     host = check_host(params, warnings.append)
+    size = layer_size(host, daemon.graph)
     async with AsyncExitStack() as undo:
         id = new_id()
         name = _hold(daemon, undo, name, id)
@@ -66,7 +68,7 @@ async def create(daemon: Daemon, job: Job[Create]) -> Created:
             graph_driver=daemon.graph.name,
             mounts=tuple(points),
         )
-        await _make(daemon, undo, definition, image)
+        await _make(daemon, undo, definition, size)
         container = Container(definition, Outcome())
         daemon.containers.add(container)
         undo.pop_all()
@@ -98,7 +100,7 @@ def _hold(daemon: Daemon, undo: AsyncExitStack, name: str, id: str) -> str:
     return name
 
 
-async def _make(daemon: Daemon, undo: AsyncExitStack, definition: Definition, image: ImageRecord) -> None:
+async def _make(daemon: Daemon, undo: AsyncExitStack, definition: Definition, size: int) -> None:
     """Make folder, layer and row, in this order. Cancellation waits until the row is there or all is undone."""
     folder = daemon.folder(definition.id)
 
@@ -109,7 +111,7 @@ async def _make(daemon: Daemon, undo: AsyncExitStack, definition: Definition, im
 
     undo.push_async_callback(discard)
     folder.mkdir(mode=0o710)
-    await daemon.graph.create(definition.id, definition.layer)
+    await daemon.graph.create(definition.id, definition.layer, size)
     await fill_volumes(daemon, definition.id, definition.mounts, definition.layer)
     await daemon.store.add(definition)
 

@@ -28,7 +28,6 @@ SHM_SIZE = 64 << 20
 
 # Fields whose meaning is not built, and that nobody can do without once they ask for them.
 REFUSED: dict[str, str] = {
-    "StorageOpt": "storage options for one container",
     "Cgroup": "another container's cgroup",
 }
 

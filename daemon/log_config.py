@@ -42,9 +42,9 @@ def _log_limits(options: dict[str, str]) -> tuple[int, int]:
     return 0 if size in ("", "-1") else parse_size(size), int(files or 1)
 
 
-def parse_size(text: str) -> int:
+def parse_size(text: str, key: str = "LogConfig") -> int:
     """Bytes from `10m`, `1GiB`, `4096`: powers of 1024. Raises BadParameter."""
     match = _SIZE.match(text)
     if match is None:
-        raise BadParameter(f"invalid size: '{text}'", key="LogConfig")
+        raise BadParameter(f"invalid size: '{text}'", key=key)
     return int(match[1]) << (10 * (" kmgtp".index(match[2].lower() or " ")))

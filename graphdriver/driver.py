@@ -65,8 +65,15 @@ class Driver(Protocol):
 
     async def has(self, id: str) -> bool: ...
 
-    async def create(self, id: str, parent: str | None) -> None:
-        """Make an empty writable layer. Raises FileExistsError, FileNotFoundError (the parent)."""
+    def can_limit_size(self) -> bool:
+        """Whether a writable layer can be kept to a size here."""
+        ...
+
+    async def create(self, id: str, parent: str | None, size: int = 0) -> None:
+        """Make an empty writable layer, of `size` bytes at most unless that is 0.
+
+        Raises FileExistsError, FileNotFoundError (the parent), OSError where a size cannot be kept to.
+        """
         ...
 
     async def rootfs(self, id: str) -> RootFS:

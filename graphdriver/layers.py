@@ -25,6 +25,7 @@ from typing import Literal, TypeVar
 
 import trio
 
+from windlass.kernel import quota
 from windlass.lib.rootfs import RootFS
 from windlass.lib.trash import Trash
 
@@ -59,6 +60,7 @@ class LayerFolders:
         for folder in ("", "layers", "containers", "ingest", "trash"):
             (root / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._trash = Trash(root / "trash")
+        self._has_quotas = quota.is_enforced(root)
         self._parents: dict[str, str | None] = {}  # of read-only layers, which never change
         for leftover in (root / "ingest").iterdir():
             self._trash.put(leftover)
@@ -124,15 +126,23 @@ class LayerFolders:
 
     # -- container layers ----------------------------------------------------------------------------------------
 
-    async def create(self, id: str, parent: str | None) -> None:
+    def can_limit_size(self) -> bool:
+        return self._has_quotas
+
+    async def create(self, id: str, parent: str | None, size: int = 0) -> None:
         ingest = self.root / "ingest" / secrets.token_hex(8)
+
+        def prepare(folder: Path, parent: str | None) -> None:
+            if size:
+                _limit(folder, size)  # first: what is made in a project later on belongs to it
+            self._prepare_container(folder, parent)
 
         def make() -> None:
             if parent is not None and not self._layer(parent).is_dir():
                 raise FileNotFoundError(f"no such layer: {parent}")
             if self._container(id).exists():
                 raise FileExistsError(f"layer {id} exists already")
-            self._new_folder(ingest, parent, self._prepare_container)
+            self._new_folder(ingest, parent, prepare)
             ingest.rename(self._container(id))
 
         try:
@@ -167,6 +177,8 @@ class LayerFolders:
         """Forget a layer: it is renamed away before this returns; `sweep` unlinks its files."""
 
         def move() -> None:
+            if self._has_quotas and self._container(id).is_dir():
+                quota.lift(self._container(id))
             for folder in (self._container(id), self._layer(id)):
                 self._trash.put(folder)
 
@@ -260,3 +272,13 @@ def _file_system(path: Path) -> str:
         if fields[2] == number:
             return fields[fields.index("-") + 1]
     return "unknown"
+
+
+def _limit(folder: Path, size: int) -> None:
+    """Make a new folder a project of its own. Its number is any that nobody has: others may use quotas here, too."""
+    while True:
+        try:
+            quota.limit(folder, secrets.randbelow(1 << 31) + 1, size)
+        except FileExistsError:
+            continue
+        return

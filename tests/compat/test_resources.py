@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 
 from tests.support.cli import Docker
+from tests.support.daemon import Daemon
+from tests.support.images import busybox_rootfs
+from tests.support.packages import Missing
 from tests.support.wire import Wire
+from tests.support.xfs import mounted
 from windlass.kernel.cgroup import Cgroup, Hierarchies
 from windlass.kernel.cgroup_support import support_of
 
@@ -317,8 +321,6 @@ def test_processes_that_are_too_many_cannot_be_forked(docker: Docker, image: str
 def test_daemon_ulimits_hold_for_those_who_say_nothing(
     new_daemon: Callable[..., Any], tmp_path: Path, image: str
 ) -> None:
-    from tests.support.images import busybox_rootfs
-
     daemon = new_daemon("--default-ulimit", "nofile=300:400", "--default-ulimit", "core=0")
     assert daemon.wire.post("/images/create", busybox_rootfs(), fromSrc="-", repo=image, tag="latest").status == 200
     docker = Docker(daemon.host, tmp_path)
@@ -367,3 +369,69 @@ def test_a_value_out_of_range_is_a_400_and_nothing_is_made(
     answer = wire.post("/containers/create", {"Image": image, "HostConfig": {key: value}}, name=name)
     assert (answer.status, message in answer.json["message"]) == (400, True), answer.body
     assert wire.get(f"/containers/{name}/json").status == 404
+
+
+SIZE_REFUSED = "--storage-opt is supported only for overlay over xfs with 'pquota' mount option"
+
+
+@pytest.mark.parametrize("by", ["cli", "api"])
+def test_a_size_is_refused_where_the_file_system_cannot_count(
+    docker: Docker, wire: Wire, image: str, name: str, by: str
+) -> None:
+    if by == "cli":
+        result = docker("create", "--name", name, "--storage-opt", "size=10G", image)
+        assert (result.code, SIZE_REFUSED in result.err) == (1, True), result
+    else:
+        answer = wire.post("/containers/create", {"Image": image, "HostConfig": {"StorageOpt": {"size": "10G"}}})
+        assert (answer.status, answer.json["message"]) == (501, SIZE_REFUSED)
+    assert wire.get(f"/containers/{name}/json").status == 404
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"size": "much"}, "invalid size: 'much'"),
+        ({"size": "1k"}, "invalid size: '1k'"),
+        ({"speed": "9"}, "Unknown option speed"),
+    ],
+)
+def test_other_storage_options_are_a_400(wire: Wire, image: str, options: dict[str, str], message: str) -> None:
+    answer = wire.post("/containers/create", {"Image": image, "HostConfig": {"StorageOpt": options}})
+    assert (answer.status, message in answer.json["message"]) == (400, True), answer.body
+
+
+@pytest.mark.parametrize("by", ["cli", "api"])
+def test_a_size_holds_on_xfs_with_project_quotas(tmp_path: Path, image: str, by: str) -> None:
+    daemon = Daemon()
+    daemon.base.mkdir(exist_ok=True)
+    try:
+        with mounted(daemon.base) as place:
+            daemon.data_root = place / "root"
+            daemon.start()
+            try:
+                fill(Docker(daemon.host, tmp_path), image, by)
+            finally:
+                daemon.remove_containers()
+                daemon.stop()
+    except Missing as why:
+        pytest.skip(f"not run: {why}")
+    finally:
+        daemon.close()
+
+
+def fill(docker: Docker, image: str, by: str) -> None:
+    """Run a container of 10 MiB that writes 9, and then 5 more."""
+    assert docker.wire.post("/images/create", busybox_rootfs(), fromSrc="-", repo=image, tag="latest").status == 200
+    script = "dd if=/dev/zero of=/a bs=1M count=9 && ! dd if=/dev/zero of=/b bs=1M count=5; df -m / | tail -1"
+    if by == "cli":
+        docker.ok(
+            "create", "--name", "sized", "--network", "none", "--storage-opt", "size=10M", image, "sh", "-c", script
+        )
+    else:
+        host = {"NetworkMode": "none", "StorageOpt": {"size": "10M"}}
+        body = {"Image": image, "Cmd": ["sh", "-c", script], "HostConfig": host}
+        assert docker.wire.post("/containers/create", body, name="sized").status == 201
+    result = docker("start", "-a", "sized")
+    assert (result.code, "No space left on device" in result.err) == (0, True), result
+    assert result.out.split()[1] == "10"
+    assert docker.inspect("sized", "{{.HostConfig.StorageOpt.size}}") == "10M"
