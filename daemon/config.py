@@ -70,10 +70,15 @@ def image_config(image: Mapping[str, Any]) -> Config:
     values = {}
     for name in Config.__struct_fields__:
         try:
-            values[name] = msgspec.convert(image[name], _TYPES[name])
+            values[name] = msgspec.convert(_keys_kept(name, image[name]), _TYPES[name])
         except (KeyError, msgspec.ValidationError):
             continue
     return Config(**values)
+
+
+def _keys_kept(name: str, value: Any) -> Any:
+    """Sets are written as objects, whose values may be anything: only the keys count."""
+    return dict.fromkeys(value, {}) if name in ("Volumes", "ExposedPorts") and isinstance(value, dict) else value
 
 
 _TYPES = {field.name: field.type for field in msgspec.structs.fields(Config)}

@@ -62,7 +62,7 @@ def _bind(point: Point) -> driver.Mount:
     options = point.spec.BindOptions or BindSettings()
     source = Path(point.source)
     if options.CreateMountpoint and not source.exists():
-        source.mkdir(parents=True, mode=0o755)
+        _make_source(source)
     propagation = _PROPAGATION[point.propagation]
     if propagation != "private":
         _check_propagation(point.source, propagation)
@@ -75,6 +75,14 @@ def _bind(point: Point) -> driver.Mount:
         recursive=not options.NonRecursive,
         readonly_below=not options.ReadOnlyNonRecursive,
     )
+
+
+def _make_source(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, mode=0o755, exist_ok=True)
+    except OSError as exc:
+        text = f"error while creating mount source path '{path}': mkdir {exc.filename}: {exc.strerror}"
+        raise BadParameter(text, key="Binds") from exc
 
 
 def _check_propagation(source: str, propagation: str) -> None:

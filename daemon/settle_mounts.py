@@ -19,6 +19,8 @@ from .daemon import Daemon
 from .mount_spec import Spec, clean_target, image_volumes, parse_volumes_from, requested_mounts
 from .points import Point
 
+MOST = 96  # the exec driver has room for 128, its own among them
+
 
 async def settle_mounts(daemon: Daemon, host: HostConfig, config: Config) -> list[Point]:
     """The mounts of a container to be. Nothing is made yet. Raises BadParameter, NotFound."""
@@ -32,7 +34,10 @@ async def settle_mounts(daemon: Daemon, host: HostConfig, config: Config) -> lis
             points[target] = Point(
                 Mount(Type="volume", Target=target), name=new_name(), driver=host.VolumeDriver, copies=True
             )
-    return [point for target, point in points.items() if target not in taken]
+    points = {target: point for target, point in points.items() if target not in taken}
+    if len(points) + len(taken) > MOST:
+        raise BadParameter(f"a container can have {MOST} mounts, not {len(points) + len(taken)}", key="Mounts")
+    return list(points.values())
 
 
 def new_name() -> str:

@@ -9,6 +9,7 @@ keeps its own volumes waiting and no others.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
@@ -24,6 +25,8 @@ from .drivers import Drivers, VolumeDriver, ask
 from .local import LocalDriver, check_name
 from .model import LOCAL, Volume
 from .store import Store
+
+logger = logging.getLogger("windlass.volume")
 
 
 class Shelf:
@@ -134,8 +137,11 @@ class Shelf:
             await trio.to_thread.run_sync(self.local.discard, volume.name)
 
     async def _sweep(self) -> None:
-        while await trio.to_thread.run_sync(self.local.trash.empty):
-            continue
+        try:
+            while await trio.to_thread.run_sync(self.local.trash.empty):
+                continue
+        except OSError:
+            logger.exception("what was removed of volumes could not be unlinked; the next start tries again")
 
     # -- holders and users ---------------------------------------------------------------------------------------
 

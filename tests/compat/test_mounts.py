@@ -369,3 +369,20 @@ def test_what_cannot_be_is_a_400_and_leaves_nothing(
 def test_a_device_node_is_bound_as_it_is(docker: Docker, image: str) -> None:
     assert stat.S_ISCHR(Path("/dev/zero").stat().st_mode)
     assert run(docker, "-v", "/dev/zero:/dev/null0", image, "sh", "-c", "test -c /dev/null0 && echo yes") == "yes"
+
+
+def test_a_source_that_cannot_be_made_is_named(docker: Docker, image: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = refused(docker, "-v", f"{tmp_path}/file/below:/x", image, "true")
+    assert f"error while creating mount source path '{tmp_path}/file/below': mkdir {tmp_path}/file/below" in said
+
+
+def test_an_image_with_too_many_volumes_is_refused_and_leaves_none(
+    docker: Docker, image: str, make_image: MakeImage
+) -> None:
+    before = docker.ok("volume", "ls", "-q")
+    many = make_image(Volumes={f"/v{number}": {} for number in range(1000)})
+    assert "a container can have 96 mounts, not 1000" in refused(docker, many, "true")
+    assert docker.ok("volume", "ls", "-q") == before
+    flags = [word for number in range(96) for word in ("--tmpfs" if number % 2 else "-v", f"/v{number}")]
+    assert run(docker, *flags, image, "grep", "-c", " /v[0-9]* ", "/proc/mounts") == "96"

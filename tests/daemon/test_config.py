@@ -156,3 +156,9 @@ def test_the_keys_of_create_are_those_of_the_config() -> None:
     create, config = Create(), Config()
     for name in Config.__struct_fields__:
         assert getattr(create, name) == getattr(config, name)
+
+
+def test_of_an_images_volumes_and_ports_only_the_keys_count() -> None:
+    image = {"Volumes": {"/a": None, "/b": {}, "/c": 1}, "ExposedPorts": {"80/tcp": None}}
+    config = image_config(image)
+    assert (config.Volumes, config.ExposedPorts) == ({"/a": {}, "/b": {}, "/c": {}}, {"80/tcp": {}})
