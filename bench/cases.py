@@ -148,8 +148,66 @@ def ping(client: socket.socket) -> float:
     return now() - began
 
 
+# Twenty of `docker run`'s options, of every kind.
+OPTIONS: dict[str, object] = {
+    "Memory": 256 << 20,
+    "MemorySwap": 512 << 20,
+    "MemoryReservation": 128 << 20,
+    "PidsLimit": 100,
+    "NanoCpus": 10**9,
+    "CpuShares": 512,
+    "CpusetCpus": "0",
+    "OomScoreAdj": 100,
+    "ShmSize": 16 << 20,
+    "Ulimits": [{"Name": "nofile", "Soft": 512, "Hard": 1024}],
+    "Sysctls": {"kernel.msgmax": "10000"},
+    "CapAdd": ["NET_ADMIN"],
+    "CapDrop": ["MKNOD"],
+    "GroupAdd": ["30"],
+    "SecurityOpt": ["no-new-privileges"],
+    "Devices": [{"PathOnHost": "/dev/null", "PathInContainer": "/dev/hole", "CgroupPermissions": "rw"}],
+    "Tmpfs": {"/scratch": "size=1m"},
+    "ReadonlyRootfs": True,
+    "Init": True,
+    "ExtraHosts": ["other:192.0.2.1"],
+}
+
+
+def options(peer: Peer) -> Samples:
+    """A default run, and one with OPTIONS: both until they are removed; the order changes from run to run."""
+    bodies: dict[str, dict[str, object]] = {"plain": {}, "options": OPTIONS}
+    spans: dict[str, list[float]] = {name: [] for name in bodies}
+    for names in (("plain", "options"), ("options", "plain")):
+        for name in names:
+            spans[name].append(whole_life(peer, bodies[name]))
+    plain, loaded = (statistics.mean(each) for each in spans.values())
+    return {
+        "default run, ms": plain * 1e3,
+        "run with 20 options, ms": loaded * 1e3,
+        "- of the default, ×": loaded / plain,
+    }
+
+
+def whole_life(peer: Peer, host: dict[str, object]) -> float:
+    began = now()
+    body = {"Image": IMAGE, "Cmd": ["true"], "Labels": MARK, "HostConfig": {"NetworkMode": "none"} | host}
+    id = str(peer.wire.post(f"/containers/create?name=bench-{secrets.token_hex(6)}", body)["Id"])
+    peer.wire.post(f"/containers/{id}/start")
+    code = peer.wire.post(f"/containers/{id}/wait")["StatusCode"]
+    remove(peer, id)
+    assert code == 0, f"{peer.name}: true ended with {code}"
+    return now() - began
+
+
 CASES = [
     Case("run", "create+start+wait+remove of `true`, network none", 20, run, {"run, ms": "≤ 0.1 of dockerd"}),
+    Case(
+        "options",
+        "a default run beside one with 20 options, network none",
+        20,
+        options,
+        {"run with 20 options, ms": "≤ 0.1 of dockerd"},
+    ),
     Case("exec", "exec `true` in a running container", 10, execute, {"exec true, ms": "≤ 0.067 of dockerd"}),
     Case("kill", "kill a running container", 10, kill, {"kill until wait answers, ms": "≤ 0.05 of dockerd"}),
     Case("ping", "`_ping`", 5, pings, {"_ping p50, kept connection, µs": "≤ 1.6 of dockerd"}),

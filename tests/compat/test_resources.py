@@ -155,21 +155,34 @@ def test_the_oom_killer_disabled_without_a_limit_is_warned_of(docker: Docker, im
     assert words in result.err
 
 
-def test_kernel_memory_is_discarded(docker: Docker, wire: Wire, image: str, name: str) -> None:
-    body = {"Image": image, "HostConfig": {"KernelMemory": 64 * MIB}}
-    made = wire.post("/containers/create", body, name=name)
-    assert "Your kernel does not support kernel memory limit capabilities" in made.json["Warnings"][0]
+@pytest.mark.parametrize("by", ["cli", "api"])
+def test_kernel_memory_is_discarded(docker: Docker, wire: Wire, image: str, name: str, by: str) -> None:
+    if by == "cli":  # which keeps it to itself since API 1.42
+        docker.ok("create", "--name", name, "--kernel-memory", "64m", image)
+    else:
+        body = {"Image": image, "HostConfig": {"KernelMemory": 64 * MIB}}
+        warnings = wire.post("/containers/create", body, name=name).json["Warnings"]
+        assert "Your kernel does not support kernel memory limit capabilities" in warnings[0]
     assert docker.inspect(name, "{{.HostConfig.KernelMemory}}") == "0"
 
 
 @V1_ONLY
-def test_real_time_needs_a_share_of_the_administrators(docker: Docker, image: str, name: str) -> None:
+@pytest.mark.parametrize("by", ["cli", "api"])
+def test_real_time_needs_a_share_of_the_administrators(
+    docker: Docker, wire: Wire, image: str, name: str, by: str
+) -> None:
     """The group above has none to give, here as with a dockerd without --cpu-rt-runtime: the kernel's word is told."""
-    if not HIERARCHIES.mount_of("cpu") or not (HIERARCHIES.mount_of("cpu") / "cpu.rt_runtime_us").exists():  # type: ignore[operator]
-        pytest.skip("not run: this kernel has no real-time groups")
-    result = docker("run", "--name", name, "--network", "none", "--cpu-rt-runtime", "1000", image, "true")
-    assert result.code != 0
-    assert "cpu.rt_runtime_us" in result.err
+    needs("CpuRealtimeRuntime")
+    if by == "cli":
+        flags = ["--network", "none", "--cpu-rt-period", "10000", "--cpu-rt-runtime", "1000"]
+        result = docker("run", "--name", name, *flags, image, "true")
+        text, failed = result.err, result.code != 0
+    else:
+        host = {"NetworkMode": "none", "CpuRealtimePeriod": 10000, "CpuRealtimeRuntime": 1000}
+        assert wire.post("/containers/create", {"Image": image, "HostConfig": host}, name=name).status == 201
+        answer = wire.post(f"/containers/{name}/start")
+        text, failed = answer.json["message"], answer.status == 500
+    assert failed and "cpu.rt_runtime_us" in text
 
 
 @pytest.mark.parametrize("by", ["cli", "api"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 
 from windlass.execdriver.driver import Command, Device, Mount, Program, User
+from windlass.execdriver.native import spec
 from windlass.execdriver.native.message import NONE, Op, OpList
 from windlass.execdriver.native.spec import compile_exec, compile_start
-from windlass.kernel import caps
+from windlass.kernel import caps, seccomp
 from windlass.kernel.cgroup import Cgroup, Hierarchies, Hierarchy
 from windlass.lib.rootfs import Directory, Overlay
 
@@ -183,3 +185,20 @@ def test_an_exec_joins_the_cgroup_before_the_namespaces() -> None:
     ops = codes(decode(compile_exec(Program(("sh",), tty=True), "abc", Cgroup(HYBRID, "windlass/abc"))))
     assert ops[:5] == [Op.OPEN_CGROUP, Op.WRITE, Op.WRITE, Op.JOIN, Op.CONSOLE]
     assert ops[-1] is Op.EXEC
+
+
+def test_a_profile_of_a_users_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal profiles are one, however they were read; other capabilities are another program."""
+    compiled: list[frozenset[str]] = []
+
+    def count(profile: dict[str, object], capabilities: frozenset[str]) -> bytes:
+        compiled.append(capabilities)
+        return seccomp.compile_profile(profile, capabilities)
+
+    monkeypatch.setattr(spec, "_compile", count)
+    few, more = frozenset[str](), frozenset(("CAP_CHOWN",))
+    for capabilities in (few, few, more, few):
+        text = json.dumps({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [], "comment": "once"})
+        program = Program(("true",), seccomp=json.loads(text), capabilities=capabilities)
+        spec._filter(OpList(), program)
+    assert compiled == [few, more]
