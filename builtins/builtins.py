@@ -34,12 +34,15 @@ from windlass.graphdriver.vfs import Vfs
 from windlass.image.install import install as install_images
 from windlass.jobs.container_config import Ulimit
 from windlass.jobs.networks import AddressPool, InitNetworkdriver
+from windlass.lib.blobs import Blobs
 from windlass.lib.config import DEFAULT_HOST, Config
 from windlass.lib.database import Database
 from windlass.lib.pidfile import Held, Lock
 from windlass.lib.trap import trap
 from windlass.lib.version import VERSION, commit
 from windlass.network.install import install as install_networks
+from windlass.registry.install import install as install_registry
+from windlass.registry.settings import Settings as RegistrySettings
 from windlass.volume.install import install as install_volumes
 
 SHIM = Path(native.__file__).with_name("windlass-shim")
@@ -156,7 +159,9 @@ async def build(engine: Engine, config: Config, held: ExitStack) -> None:
     run = held.enter_context(closing(Database(exec_root / "run.db", "OFF")))
     driver = held.enter_context(closing(exec_driver(config.exec_driver, exec_root, engine.nursery)))
     graph = graph_driver(config.storage_driver, data_root, str(SHIM))
-    install_images(engine, database=durable, graph=graph, data_root=data_root)
+    blobs = Blobs(data_root / "blobs")
+    install_images(engine, database=durable, graph=graph, blobs=blobs, data_root=data_root)
+    install_registry(engine, blobs=blobs, settings=_registries(config))
     await install_volumes(engine, nursery=engine.nursery, durable=durable, data_root=data_root, shim=str(SHIM))
     install_networks(engine, nursery=engine.nursery, durable=durable, run=run, exec_root=exec_root, program=str(HELPER))
     await engine.call(_networkdriver(config))
@@ -235,6 +240,18 @@ def _networkdriver(config: Config) -> InitNetworkdriver:
         Mtu=config.mtu,
         UserlandProxy=config.userland_proxy,
         Pools=pools,
+    )
+
+
+def _registries(config: Config) -> RegistrySettings:
+    return RegistrySettings(
+        mirrors={"docker.io": config.registry_mirrors} | config.mirrors,
+        insecure=config.insecure_registries,
+        default=config.default_registry,
+        certificates=Path(config.certs_dir),
+        downloads=config.max_concurrent_downloads,
+        uploads=config.max_concurrent_uploads,
+        attempts=config.max_download_attempts,
     )
 
 

@@ -19,9 +19,11 @@ Conformance: `tests/suites/graphdriver.py` runs against every driver.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
+
+import trio
 
 from windlass.lib.rootfs import RootFS
 
@@ -55,8 +57,16 @@ class Driver(Protocol):
         """What `info` shows as DriverStatus."""
         ...
 
-    async def apply(self, id: str | None, parent: str | None, tar: AsyncIterator[bytes]) -> tuple[str, Applied]:
+    async def apply(
+        self,
+        id: str | None,
+        parent: str | None,
+        tar: AsyncIterator[bytes],
+        wait_parent: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+    ) -> tuple[str, Applied]:
         """Keep the layer whose uncompressed tar is `tar` on top of `parent`; return its id.
+
+        A parent that is on its way itself is waited for by `wait_parent`, as late as the driver can.
 
         With `id` None the id is computed from what arrives; otherwise a stream that gives another is refused.
         Raises LayerError, or OSError (ENOSPC …) naming the path; nothing is kept then.
@@ -64,6 +74,10 @@ class Driver(Protocol):
         ...
 
     async def has(self, id: str) -> bool: ...
+
+    async def size(self, id: str) -> int:
+        """Bytes of the files in layer `id`, without its parents. Raises FileNotFoundError."""
+        ...
 
     def can_limit_size(self) -> bool:
         """Whether a writable layer can be kept to a size here."""

@@ -19,7 +19,7 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -51,6 +51,7 @@ class LayerFolders:
 
     name = ""
     flavour: Literal["overlay", "plain"] = "plain"
+    needs_parent = True  # to unpack a layer, and not only to put it in its place
 
     def __init__(self, root: Path, shim: str) -> None:
         """Use `root`, made when missing; `shim` is the path of windlass-shim. Blocks; meant for start-up."""
@@ -90,9 +91,15 @@ class LayerFolders:
 
     # -- read-only layers ----------------------------------------------------------------------------------------
 
-    async def apply(self, id: str | None, parent: str | None, tar: AsyncIterator[bytes]) -> tuple[str, Applied]:
-        if parent is not None and not await self.has(parent):
-            raise FileNotFoundError(f"no such layer: {parent}")
+    async def apply(
+        self,
+        id: str | None,
+        parent: str | None,
+        tar: AsyncIterator[bytes],
+        wait_parent: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
+    ) -> tuple[str, Applied]:
+        if self.needs_parent:
+            await self._await_parent(parent, wait_parent)
         if id is not None and await self.has(id):
             return id, await self._read_through(id, parent, tar)
         ingest = self.root / "ingest" / secrets.token_hex(8)
@@ -102,11 +109,17 @@ class LayerFolders:
             found = chain_id(parent, applied.diff_id)
             if id not in (None, found):
                 raise LayerError(f"layer {id} was announced, but its content is {found} (diff id {applied.diff_id})")
+            await self._await_parent(parent, wait_parent)
             await self._in_thread(self._publish, ingest, self._layer(found), applied.size)
             return found, applied
         finally:
             with trio.CancelScope(shield=True):
                 await self._in_thread(self._discard, ingest)
+
+    async def _await_parent(self, parent: str | None, wait: Callable[[], Awaitable[None]]) -> None:
+        await wait()
+        if parent is not None and not await self.has(parent):
+            raise FileNotFoundError(f"no such layer: {parent}")
 
     async def _read_through(self, id: str, parent: str | None, tar: AsyncIterator[bytes]) -> Applied:
         digest = hashlib.sha256()

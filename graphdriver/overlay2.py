@@ -25,6 +25,7 @@ class Overlay2(LayerFolders):
 
     name = "overlay2"
     flavour = "overlay"
+    needs_parent = False
 
     def _prepare(self, folder: Path, parent: str | None) -> Path:
         (folder / "diff").mkdir(mode=0o755)

@@ -11,15 +11,20 @@ by the digest of the whole.
 from __future__ import annotations
 
 import bz2
+import errno
 import io
 import lzma
+import os
 import zlib
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 import trio
 
 STEP = 1 << 20
+CHECK = 32 << 20  # bytes between two looks at the free space
+RESERVE = 50  # the part of a file system, one in so many, that no image may fill
 MAGIC_MAX = 6
 XZ_MEMORY = 256 << 20  # bytes; xz -9 needs 65 MiB to decompress
 ZSTD_WINDOW = 128 << 20  # bytes; what zstd(1) accepts without being told
@@ -52,6 +57,19 @@ async def decompressed(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     reader = await trio.to_thread.run_sync(make, _Source(head, chunks))
     while data := await trio.to_thread.run_sync(_step, reader):
         yield data
+
+
+async def bounded(chunks: AsyncIterator[bytes], where: Path) -> AsyncIterator[bytes]:
+    """`chunks`, as long as the file system of `where` does not fill up: a bomb ends there. Raises OSError (ENOSPC)."""
+    unchecked = CHECK
+    async for chunk in chunks:
+        unchecked += len(chunk)
+        if unchecked >= CHECK:
+            unchecked = 0
+            found = os.statvfs(where)
+            if found.f_bavail < found.f_blocks // RESERVE:
+                raise OSError(errno.ENOSPC, f"{os.strerror(errno.ENOSPC)}: the image would fill the disk")
+        yield chunk
 
 
 def _step(reader: Reader) -> bytes:

@@ -9,17 +9,19 @@ from typing import Any
 import trio
 
 from windlass.engine import Job
-from windlass.engine.errors import BadParameter, Unavailable
+from windlass.engine.errors import BadParameter, JobError, Unavailable
 from windlass.engine.events import Output, Progress
 from windlass.graphdriver.driver import LayerError
 from windlass.jobs.images import Import, Load
 from windlass.lib import reference
+from windlass.lib.groups import first_error
 from windlass.lib.reference import InvalidReference, Reference
 
 from . import changes, config
 from .archive import Archive, BadArchive, blob_name, parse_member
-from .decompress import CompressionError, decompressed
+from .decompress import CompressionError, bounded, decompressed
 from .events import tell
+from .keep import Keeper, keeping
 from .store import Layer, Store, chain_ids
 
 CHUNK = 256 << 10
@@ -36,10 +38,10 @@ async def import_(store: Store, job: Job[Import]) -> str:
     architecture, variant = config.platform_of(params.platform)
     chunks = _stdin(job) if params.fromSrc == "-" else _fetch(params.fromSrc, job)
     comment = params.message or f"Imported from {params.fromSrc}"
-    async with store.work():
-        chain, applied = await _apply(store, None, None, chunks)
-        raw = config.make([applied.diff_id], run, architecture=architecture, variant=variant, comment=comment)
-        id = await store.add(raw, [Layer(chain, applied.size)], [name] if name else [])
+    async with store.work(), keeping(store) as keeper:
+        layer, diff_id = await _apply(store, keeper, None, None, chunks)
+        raw = config.make([diff_id], run, architecture=architecture, variant=variant, comment=comment)
+        id = await store.add(raw, [layer], [name] if name else [])
     await tell(job, "import", id, name.familiar if name else "")
     return id
 
@@ -52,16 +54,16 @@ async def load(store: Store, data_root: Path, job: Job[Load]) -> list[str]:
     except CompressionError as exc:
         raise BadArchive(f"invalid archive: {exc}") from None
     try:
-        async with store.work():
-            return await _load_all(store, archive, job)
+        async with store.work(), keeping(store) as keeper:
+            return await _load_all(store, keeper, archive, job)
     finally:
         archive.close()
 
 
-async def _load_all(store: Store, archive: Archive, job: Job[Load]) -> list[str]:
+async def _load_all(store: Store, keeper: Keeper, archive: Archive, job: Job[Load]) -> list[str]:
     """Apply the layers of all images, and put them on record when all are there: the whole archive or nothing."""
     found = await trio.to_thread.run_sync(_images, archive)
-    applied = [(raw, await _apply_all(store, archive, raw, layers), tags) for raw, layers, tags in found]
+    applied = [(raw, await _apply_all(store, keeper, archive, raw, layers), tags) for raw, layers, tags in found]
     told: list[str] = []
     for raw, kept, tags in applied:
         id = await store.add(raw, kept, tags)
@@ -75,7 +77,7 @@ async def _load_all(store: Store, archive: Archive, job: Job[Load]) -> list[str]
     return told
 
 
-async def _apply_all(store: Store, archive: Archive, raw: bytes, layers: list[str]) -> list[Layer]:
+async def _apply_all(store: Store, keeper: Keeper, archive: Archive, raw: bytes, layers: list[str]) -> list[Layer]:
     """Apply an image's layers, lowest first, each checked against the configuration."""
     diff_ids = config.check(parse_member(raw, "an image's configuration"))
     if len(diff_ids) != len(layers):
@@ -83,8 +85,8 @@ async def _apply_all(store: Store, archive: Archive, raw: bytes, layers: list[st
     kept: list[Layer] = []
     for member, chain in zip(layers, chain_ids(diff_ids), strict=True):
         parent = kept[-1].chain if kept else None
-        _, applied = await _apply(store, chain, parent, archive.stream(member))
-        kept.append(Layer(chain, applied.size))
+        layer, _ = await _apply(store, keeper, chain, parent, archive.stream(member))
+        kept.append(layer)
     return kept
 
 
@@ -173,11 +175,25 @@ def _parse(name: str) -> Reference:
 # -- bytes -------------------------------------------------------------------------------------------------------
 
 
-async def _apply(store: Store, id: str | None, parent: str | None, chunks: AsyncIterator[bytes]) -> Any:
+async def _apply(
+    store: Store, keeper: Keeper, id: str | None, parent: str | None, chunks: AsyncIterator[bytes]
+) -> tuple[Layer, str]:
+    """Unpack a layer and keep its blob; return it with its diff id. Raises BadParameter."""
     try:
-        return await store.graph.apply(id, parent, decompressed(chunks))
-    except (LayerError, CompressionError) as exc:
-        raise BadParameter(str(exc)) from exc
+        async with keeper.keep(chunks) as keep:
+            chain, applied = await store.graph.apply(id, parent, bounded(keep.plain(), store.blobs.root))
+    except BaseExceptionGroup as group:
+        raise _as_told(first_error(group)) from group
+    return Layer(chain, applied.size, keep.blob), applied.diff_id
+
+
+def _as_told(error: BaseException) -> BaseException:
+    """A layer's failure as the client shall read it: its own fault, or the disk's."""
+    if isinstance(error, LayerError | CompressionError):
+        return BadParameter(str(error))
+    if isinstance(error, OSError):
+        return JobError(f"failed to register layer: {error.strerror or error}")
+    return error
 
 
 async def _stdin(job: Job[Any]) -> AsyncIterator[bytes]:

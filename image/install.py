@@ -9,17 +9,18 @@ from typing import Any
 
 from windlass.engine import Engine
 from windlass.graphdriver.driver import Driver
+from windlass.lib.blobs import Blobs
 from windlass.lib.database import Database
 
-from . import import_, lists, tag
+from . import import_, lists, pack, set_, tag
 from .store import Store
 
 
-def install(engine: Engine, *, database: Database, graph: Driver, data_root: Path) -> None:
+def install(engine: Engine, *, database: Database, graph: Driver, blobs: Blobs, data_root: Path) -> None:
     """Install the image jobs on `engine`. Blocks for a moment: it makes tables and folders."""
     ingest = data_root / "image" / "ingest"
     ingest.mkdir(mode=0o700, parents=True, exist_ok=True)
-    store = Store(database, graph)
+    store = Store(database, graph, blobs)
     handlers: dict[str, Callable[..., Awaitable[Any]]] = {
         "images": lists.images,
         "image_inspect": lists.image_inspect,
@@ -28,6 +29,11 @@ def install(engine: Engine, *, database: Database, graph: Driver, data_root: Pat
         "tag": tag.tag,
         "image_delete": tag.image_delete,
         "import": import_.import_,
+        "image_set": set_.image_set,
+        "image_contents": set_.image_contents,
+        "image_keep": set_.image_keep,
+        "layer_pack": pack.layer_pack,
+        "blob_sources": set_.blob_sources,
     }
     for name, handler in handlers.items():
         engine.register(name, partial(handler, store))

@@ -56,7 +56,7 @@ def _summary(image: Image, patterns: list[str] | None) -> ImageSummary:
     return ImageSummary(
         Id=image.id,
         RepoTags=tags,
-        RepoDigests=[],
+        RepoDigests=list(image.digests),
         Created=created(image),
         Size=image.size,
         Labels=image.run_config.get("Labels"),
@@ -127,7 +127,7 @@ async def image_inspect(store: Store, job: Job[ImageInspect]) -> ImageInfo:
     return ImageInfo(
         Id=image.id,
         RepoTags=list(image.tags),
-        RepoDigests=[],
+        RepoDigests=list(image.digests),
         Created=config.get("created") or "0001-01-01T00:00:00Z",
         Architecture=config.get("architecture") or "",
         Variant=config.get("variant") or "",
@@ -182,7 +182,7 @@ async def history(store: Store, job: Job[History]) -> list[HistoryItem]:
 
 
 def _step(step: dict[str, Any], size: int) -> HistoryItem:
-    at = created(Image("", {"created": step.get("created")}, (), (), 0))
+    at = created(Image("", {"created": step.get("created")}, (), (), (), 0))
     return HistoryItem("<missing>", at, str(step.get("created_by") or ""), None, size, str(step.get("comment") or ""))
 
 

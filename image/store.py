@@ -7,6 +7,9 @@ A row is written when all its layers are there, so an image that is listed alway
 An image that is deleted under a stopped container leaves a *tombstone*: a row that nobody finds, and that keeps the
 layers until no container has the image's id any more.
 
+A layer's *blobs* are the compressed tars that it came as; they are kept as long as the layer is, in the blob store, but
+a row may tell of a blob that is known by its digest alone.
+
 Layers are taken away by nobody but `collect`, and never while somebody is at `work`: what an import has just applied
 belongs to no image yet. A crash leaves layers without an image, and the next `collect` takes them away.
 """
@@ -27,9 +30,15 @@ import trio
 from windlass.engine.errors import BadParameter, NotFound
 from windlass.graphdriver.driver import Driver
 from windlass.graphdriver.layers import chain_id
+from windlass.jobs.images import Blob, Document, ImageContent
 from windlass.lib import reference
+from windlass.lib.blobs import Blobs
 from windlass.lib.database import Database
 from windlass.lib.reference import InvalidReference, Reference
+
+from . import records
+
+PACKERS = 1  # layers that are compressed at a time
 
 MIGRATIONS = [
     """
@@ -52,25 +61,55 @@ MIGRATIONS = [
     ALTER TABLE images ADD COLUMN is_tombstone INTEGER NOT NULL DEFAULT 0;
     CREATE VIEW live_images AS SELECT * FROM images WHERE NOT is_tombstone;
     """,
+    """
+    CREATE TABLE repo_digests (
+        repository TEXT NOT NULL, digest TEXT NOT NULL, image TEXT NOT NULL REFERENCES images ON DELETE CASCADE,
+        PRIMARY KEY (repository, digest)
+    ) WITHOUT ROWID;
+    CREATE INDEX repo_digests_by_image ON repo_digests (image);
+    CREATE TABLE manifests (
+        image TEXT NOT NULL REFERENCES images ON DELETE CASCADE, digest TEXT NOT NULL, media_type TEXT NOT NULL,
+        content BLOB NOT NULL, PRIMARY KEY (image, digest)
+    ) WITHOUT ROWID;
+    CREATE TABLE layer_blobs (
+        layer TEXT NOT NULL, digest TEXT NOT NULL, media_type TEXT NOT NULL, size INTEGER NOT NULL,
+        PRIMARY KEY (layer, digest)
+    ) WITHOUT ROWID;
+    CREATE INDEX layer_blobs_by_digest ON layer_blobs (digest);
+    CREATE TABLE blob_sources (
+        digest TEXT NOT NULL, repository TEXT NOT NULL, PRIMARY KEY (digest, repository)
+    ) WITHOUT ROWID;
+    """,
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer of an image: its chain id, and the bytes of its files."""
+    """One layer of an image: its chain id, the bytes of its files, and the blob that it came as."""
 
     chain: str
     size: int
+    blob: Blob | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How a registry knows an image: as `repository@digest`, with that manifest."""
+
+    repository: str
+    digest: str
+    manifest: Document
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image. `config` is the whole configuration, `tags` are familiar names; `layers` are lowest first."""
+    """One image. `config` is the whole configuration; `layers` are lowest first; `tags` and `digests` are familiar."""
 
     id: str
     config: dict[str, Any]
     layers: tuple[Layer, ...]
     tags: tuple[str, ...]
+    digests: tuple[str, ...]
     size: int
 
     @property
@@ -87,16 +126,20 @@ class Image:
 class Store:
     """Images in the durable database, on one graph driver's layers. `tombstones` are ids of deleted images."""
 
-    def __init__(self, database: Database, graph: Driver) -> None:
+    def __init__(self, database: Database, graph: Driver, blobs: Blobs) -> None:
         self.graph = graph
+        self.blobs = blobs
         self._database = database
         self._workers = 0
         self._collecting = trio.Lock()
+        self.packing = trio.CapacityLimiter(PACKERS)
         database.migrate("image", MIGRATIONS)
         rows = database.read_now(lambda db: db.execute("SELECT id FROM images WHERE is_tombstone").fetchall())
         self.tombstones = {id for (id,) in rows}
 
-    async def add(self, config: bytes, layers: list[Layer], names: list[Reference]) -> str:
+    async def add(
+        self, config: bytes, layers: list[Layer], names: list[Reference], origin: Origin | None = None
+    ) -> str:
         """Put an image on record with its names, which move if another has them; return its id."""
         id = f"sha256:{hashlib.sha256(config).hexdigest()}"
         size = sum(layer.size for layer in layers)
@@ -111,6 +154,9 @@ class Store:
             )
             rows = [(id, at, layer.chain, layer.size) for at, layer in enumerate(layers)]
             db.executemany("INSERT INTO image_layers VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
+            records.set_blobs(db, [(layer.chain, layer.blob) for layer in layers if layer.blob])
+            if origin is not None:
+                records.set_origin(db, id, origin.repository, origin.digest, origin.manifest)
             _set_tags(db, id, names)
 
         await self._database.write(insert)
@@ -176,6 +222,8 @@ class Store:
             rows = await self._database.read(lambda db: db.execute("SELECT layer FROM image_layers").fetchall())
             for layer in await self.graph.layers() - {layer for (layer,) in rows}:
                 await self.graph.remove(layer)
+            await self.blobs.remove(await self._database.write(records.drop_blobs))
+            await self.blobs.sweep(await self._database.read(records.known_blobs))
 
     async def all(self) -> list[Image]:
         return await self._database.read(
@@ -185,6 +233,42 @@ class Store:
     async def find(self, name: str) -> Image:
         """The image with the reference, id or unique id prefix `name`. Raises NotFound, BadParameter."""
         return await self._database.read(lambda db: _image(db, _find(db, name)))
+
+    async def contents(self, name: str) -> ImageContent:
+        """What the image `name` consists of. Raises NotFound."""
+        return await self._database.read(lambda db: records.contents(db, _find(db, name)))
+
+    async def keep(self, id: str, repository: str, manifest: Document, blobs: list[Blob]) -> None:
+        """Remember that `repository` has the image, as that manifest with those blobs. Raises NotFound."""
+        chains = [layer.chain for layer in (await self.find(id)).layers]
+
+        def insert(db: sqlite3.Connection) -> None:
+            records.set_blobs(db, list(zip(chains, blobs, strict=True)))
+            records.set_origin(db, id, repository, manifest.digest, manifest)
+
+        await self._database.write(insert)
+
+    async def blobs_of(self, chain: str) -> list[Blob]:
+        """The blobs that a layer is known as."""
+        return await self._database.read(lambda db: records.blobs(db, chain))
+
+    async def add_blob(self, chain: str, blob: Blob) -> None:
+        """Remember that a layer is that blob, too; one that was made here and that nobody else has goes."""
+        await self.blobs.remove(await self._database.write(lambda db: records.add_blob(db, chain, blob)))
+
+    async def sources(self, digest: str) -> list[str]:
+        """The repositories that have the blob."""
+        query = "SELECT repository FROM blob_sources WHERE digest = ? ORDER BY repository"
+        return await self._database.read(lambda db: [row[0] for row in db.execute(query, (digest,))])
+
+    async def strangers(self, digests: set[str]) -> set[str]:
+        """Those of `digests` that no layer has."""
+        return digests - await self._database.read(records.known_blobs)
+
+    @property
+    def is_shared(self) -> bool:
+        """True while more than one is at work."""
+        return self._workers > 1
 
     async def find_tag(self, name: str) -> Reference | None:
         """The tag that `name` is, when it is one that an image has."""
@@ -207,11 +291,13 @@ def _set_tags(db: sqlite3.Connection, id: str, names: list[Reference]) -> None:
 def _image(db: sqlite3.Connection, row: sqlite3.Row) -> Image:
     layers = db.execute("SELECT layer, size FROM image_layers WHERE image = ? ORDER BY position", (row["id"],))
     tags = db.execute("SELECT repository, tag FROM tags WHERE image = ? ORDER BY repository, tag", (row["id"],))
+    digests = db.execute("SELECT repository, digest FROM repo_digests WHERE image = ? ORDER BY 1, 2", (row["id"],))
     return Image(
         row["id"],
         msgspec.json.decode(row["config"]),
         tuple(Layer(*layer) for layer in layers),
         tuple(f"{reference.parse(repository).familiar_name}:{tag}" for repository, tag in tags),
+        tuple(f"{reference.parse(repository).familiar_name}@{digest}" for repository, digest in digests),
         row["size"],
     )
 
@@ -228,8 +314,9 @@ def _find(db: sqlite3.Connection, name: str) -> sqlite3.Row:
         if not is_hex:
             raise BadParameter(str(exc), key="name") from None
         return _by_prefix(db, digits, name, name)
-    query = "SELECT * FROM live_images WHERE id = (SELECT image FROM tags WHERE repository = ? AND tag = ?)"
-    row = db.execute(query, (parsed.repository, parsed.tag)).fetchone()
+    table, key = ("repo_digests", "digest") if parsed.digest else ("tags", "tag")
+    query = f"SELECT * FROM live_images WHERE id = (SELECT image FROM {table} WHERE repository = ? AND {key} = ?)"
+    row = db.execute(query, (parsed.repository, parsed.digest or parsed.tag)).fetchone()
     if row is None and is_hex:
         return _by_prefix(db, digits, name, parsed.familiar)
     if row is None and parsed.digest:

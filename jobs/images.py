@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from collections.abc import Sequence
+from typing import Annotated, Any, ClassVar, Protocol
 
 import msgspec
 from msgspec import Meta
@@ -77,6 +78,50 @@ class ImageRecord(msgspec.Struct, frozen=True):
     os: str
     architecture: str
     tags: list[str]
+
+
+class Blob(msgspec.Struct, frozen=True):
+    """What a layer, a configuration or a manifest is to a registry (OCI image spec, descriptor.md)."""
+
+    digest: str
+    size: int
+    media_type: str
+
+
+class Document(msgspec.Struct, frozen=True):
+    """A manifest, byte for byte."""
+
+    digest: str
+    media_type: str
+    content: bytes
+
+
+class LayerSource(Protocol):
+    """A layer on its way in. `tell` shows a status of it; `fetch` returns when its blob is in the blob store."""
+
+    blob: Blob
+
+    def tell(self, status: str, current: int = 0, total: int = 0) -> None: ...
+
+    async def fetch(self) -> None: ...
+
+
+class KeptLayer(msgspec.Struct, frozen=True):
+    """A layer of an image that is here, and the blobs that are known to hold it."""
+
+    chain: str
+    diff_id: str
+    blobs: list[Blob]
+
+
+class ImageContent(msgspec.Struct, frozen=True):
+    """What `push` and `save` need of an image: bytes that its digests are of. Layers are lowest first."""
+
+    id: str
+    config: bytes
+    layers: list[KeptLayer]
+    manifests: list[Document]
+    names: list[str]
 
 
 class HistoryItem(msgspec.Struct, frozen=True):
@@ -172,3 +217,56 @@ class Load(Signature[list[str]], frozen=True):
     NAME: ClassVar[str] = "load"
     quiet: bool = False
     platform: str = ""
+
+
+class ImageSet(Signature[str], frozen=True):
+    """Put an image on record whose layers are on their way. Gives its id.
+
+    A layer that is here is not fetched; the others are unpacked while more are fetched. Raises BadParameter when
+    what comes is not what the configuration says; nothing of it is kept then.
+    """
+
+    NAME: ClassVar[str] = "image_set"
+    LOCAL: ClassVar[bool] = True
+    config: bytes
+    layers: Sequence[LayerSource]
+    name: Annotated[str, Meta(description="Reference with a tag, or with a digest.")]
+    manifest: Document
+    digest: Annotated[str, Meta(description="What the registry knows the name as; of an index where there is one.")]
+
+
+class ImageContents(Signature[ImageContent], frozen=True):
+    """Find what an image consists of. Raises NotFound."""
+
+    NAME: ClassVar[str] = "image_contents"
+    LOCAL: ClassVar[bool] = True
+    READONLY: ClassVar[bool] = True
+    name: Name
+
+
+class ImageKeep(Signature[None], frozen=True):
+    """Remember what a registry knows an image as, after a push."""
+
+    NAME: ClassVar[str] = "image_keep"
+    LOCAL: ClassVar[bool] = True
+    id: str
+    repository: str
+    manifest: Document
+    blobs: Annotated[list[Blob], Meta(description="Of each layer, lowest first.")]
+
+
+class BlobSources(Signature[list[str]], frozen=True):
+    """Name the repositories that are known to have a blob."""
+
+    NAME: ClassVar[str] = "blob_sources"
+    LOCAL: ClassVar[bool] = True
+    READONLY: ClassVar[bool] = True
+    digest: str
+
+
+class LayerPack(Signature[Blob], frozen=True):
+    """Give the gzip blob of a layer, made of another that is kept where there is none. Raises NotFound."""
+
+    NAME: ClassVar[str] = "layer_pack"
+    LOCAL: ClassVar[bool] = True
+    chain: str

@@ -48,7 +48,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     plugins_dir: str = "/etc/windlass/plugins.d"
     ignore_plugin_errors: bool = False
     insecure_registries: list[str] = []
-    registry_mirrors: list[str] = []
+    registry_mirrors: list[str] = []  # of Docker Hub
+    mirrors: dict[str, list[str]] = {}  # of any registry, by its host
+    default_registry: str = ""  # where names without a registry are looked for; empty: Docker Hub
+    certs_dir: str = "/etc/docker/certs.d"
+    max_concurrent_downloads: int = 3
+    max_concurrent_uploads: int = 5
+    max_download_attempts: int = 5
     bridge: str = ""  # empty: one of our own; none: no default bridge
     bip: str = ""
     bip6: str = ""

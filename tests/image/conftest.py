@@ -12,6 +12,7 @@ from tests.support.shim import SHIM
 from windlass import events, image
 from windlass.engine import Engine
 from windlass.graphdriver.overlay2 import Overlay2
+from windlass.lib.blobs import Blobs
 from windlass.lib.database import Database
 
 
@@ -21,7 +22,7 @@ async def images(tmp_path: Path) -> AsyncIterator[Images]:
     engine = Engine()
     graph = Overlay2(tmp_path / "overlay2", SHIM)
     events.install(engine)
-    image.install(engine, database=database, graph=graph, data_root=tmp_path)
+    image.install(engine, database=database, graph=graph, blobs=Blobs(tmp_path / "blobs"), data_root=tmp_path)
     try:
         yield Images(engine, graph, tmp_path)
     finally:

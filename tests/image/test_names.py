@@ -15,6 +15,7 @@ from windlass.jobs.container_views import Summary, SummaryHostConfig, SummaryNet
 from windlass.jobs.containers import Containers, Create, Created, Delete
 from windlass.jobs.events import Log
 from windlass.jobs.images import Deleted
+from windlass.lib.blobs import Blobs
 from windlass.lib.database import Database
 
 pytestmark = pytest.mark.root
@@ -298,7 +299,9 @@ async def test_images_and_tombstones_outlive_the_daemon(images: Images) -> None:
     await images.run("image_delete", id, force=True)
     database = Database(images.root / "windlass.db", "OFF")
     engine = Engine()
-    image.install(engine, database=database, graph=images.graph, data_root=images.root)
+    image.install(
+        engine, database=database, graph=images.graph, blobs=Blobs(images.root / "blobs"), data_root=images.root
+    )
     again = Images(engine, images.graph, images.root)
     assert [(each.Id, each.RepoTags) for each in await again.list()] == [(kept, ["b:1"])]
     assert len(await images.graph.layers()) == 2

@@ -1,0 +1,107 @@
+"""From a reference to a manifest: the endpoints in order, each asked until one has it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from windlass.engine import Job
+from windlass.engine.errors import JobError
+from windlass.jobs.images import Blob, Document
+from windlass.jobs.registry import Endpoint, ResolveImage
+from windlass.lib.reference import Reference
+
+from . import manifest
+from .errors import BadImage, RegistryError, Unreachable
+from .names import canonical
+from .retry import retried
+from .session import Session
+from .settings import Settings
+
+NOWHERE = "https://nowhere.invalid"  # an endpoint that is never asked itself
+
+logger = logging.getLogger("windlass.registry")
+
+
+class Source:
+    """The sessions with the endpoints of one repository, from the first that answered on.
+
+    `outside` is for what lies elsewhere (a foreign layer's urls): it has no credentials (CVE-2020-15157).
+    """
+
+    def __init__(self, settings: Settings, sessions: list[Session], outside: Session) -> None:
+        self.settings = settings
+        self.sessions = sessions
+        self.outside = outside
+
+    async def ask(self, path: str, accept: str, limit: int) -> tuple[Any, bytes]:
+        """GET /v2/REPOSITORY/`path` from the first endpoint that has it: headers and body.
+
+        A mirror that cannot is passed over, and so is TLS to an insecure registry that has none. Raises what the
+        last one raised. Those that failed are not asked again.
+        """
+        while True:
+            session = self.sessions[0]
+            is_last = len(self.sessions) == 1
+            try:
+                return await self._ask_one(session, path, accept, limit, self.settings.attempts if is_last else 1)
+            except JobError as exc:
+                may_go_on = session.endpoint.is_mirror or (isinstance(exc, Unreachable) and not session.was_reached)
+                if is_last or not may_go_on:
+                    raise
+                logger.info("%s, trying the next endpoint", exc)
+                del self.sessions[0]
+
+    async def _ask_one(self, session: Session, path: str, accept: str, limit: int, attempts: int) -> tuple[Any, bytes]:
+        url = f"/v2/{session.endpoint.repository}/{path}"
+
+        async def once() -> tuple[Any, bytes] | Unreachable:
+            try:
+                return await session.read("GET", url, limit, {"Accept": accept})
+            except Unreachable as exc:
+                if not exc.never_connected:
+                    raise
+                return exc  # nobody takes connections there: not now, and not in a second
+
+        found = await retried(attempts, once)
+        if isinstance(found, Unreachable):
+            raise found
+        return found
+
+    async def document(self, where: str) -> Document:
+        """The manifest or index that a tag or digest names. Raises BadImage when it is another than the digest's."""
+        headers, content = await self.ask(f"manifests/{where}", manifest.ACCEPT, manifest.DOCUMENT_MAX)
+        media_type = headers.get("content-type", "").partition(";")[0].strip()
+        document = Document(manifest.digest_of(content), media_type, content)
+        if where.startswith("sha256:") and document.digest != where:
+            raise BadImage(f"manifest verification failed for digest {where}")
+        return document
+
+    async def blob(self, blob: Blob) -> bytes:
+        """A small blob. Raises BadImage when it is not what its descriptor says."""
+        _, content = await self.ask(f"blobs/{blob.digest}", "*/*", manifest.DOCUMENT_MAX)
+        if manifest.digest_of(content) != blob.digest or len(content) != blob.size:
+            raise BadImage(f"image config verification failed for digest {blob.digest}")
+        return content
+
+
+@asynccontextmanager
+async def opened(settings: Settings, endpoints: list[Endpoint], actions: str = "pull") -> AsyncIterator[Source]:
+    """Sessions with `endpoints`, as long as the context lasts."""
+    async with AsyncExitStack() as stack:
+        sessions = [
+            await stack.enter_async_context(Session(settings, endpoint, f"repository:{endpoint.repository}:{actions}"))
+            for endpoint in endpoints
+        ]
+        outside = await stack.enter_async_context(Session(settings, Endpoint(NOWHERE, "")))
+        yield Source(settings, sessions, outside)
+
+
+async def resolve(job: Job[Any], ref: Reference, auth: str, platform: str = "", push: bool = False) -> list[Endpoint]:
+    """Where `ref` is to be had, by the job `resolve_image`. Raises RegistryError when it names nothing."""
+    found = await job.engine.call(ResolveImage(name=canonical(ref), auth=auth, platform=platform, push=push))
+    if not found.endpoints:
+        raise RegistryError(404, "", f"no registry is known to have {ref.familiar}")
+    return found.endpoints
