@@ -166,9 +166,15 @@ class Store:
     async def set_tag(self, id: str, name: Reference) -> None:
         await self._database.write(lambda db: _set_tags(db, id, [name]))
 
-    async def drop_tag(self, name: Reference) -> None:
-        where = (name.repository, name.tag)
-        await self._database.write(lambda db: db.execute("DELETE FROM tags WHERE repository = ? AND tag = ?", where))
+    async def drop_names(self, names: list[Reference]) -> None:
+        """Take tags and digests away."""
+
+        def delete(db: sqlite3.Connection) -> None:
+            for name in names:
+                query = "DELETE FROM {} WHERE repository = ? AND {} = ?".format(*_column(name))
+                db.execute(query, (name.repository, name.digest or name.tag))
+
+        await self._database.write(delete)
 
     async def remove(self, id: str, *, bury: bool) -> list[str]:
         """Take an image off the record; return the layers that no other image stands on, topmost first.
@@ -180,6 +186,7 @@ class Store:
             if bury:
                 db.execute("UPDATE images SET is_tombstone = 1 WHERE id = ?", (id,))
                 db.execute("DELETE FROM tags WHERE image = ?", (id,))
+                db.execute("DELETE FROM repo_digests WHERE image = ?", (id,))
                 return []
             query = """SELECT layer FROM image_layers AS mine WHERE image = ? AND NOT EXISTS (
                 SELECT 1 FROM image_layers WHERE layer = mine.layer AND image != mine.image
@@ -271,14 +278,19 @@ class Store:
         return self._workers > 1
 
     async def find_tag(self, name: str) -> Reference | None:
-        """The tag that `name` is, when it is one that an image has."""
+        """The tag or digest that `name` is, when it is one that an image has."""
         try:
             parsed = reference.parse(name).tagged()
         except InvalidReference:
             return None
-        query = "SELECT 1 FROM tags WHERE repository = ? AND tag = ?"
-        where = (parsed.repository, parsed.tag)
+        query = "SELECT 1 FROM {} WHERE repository = ? AND {} = ?".format(*_column(parsed))
+        where = (parsed.repository, parsed.digest or parsed.tag)
         return parsed if await self._database.read(lambda db: db.execute(query, where).fetchone()) else None
+
+
+def _column(name: Reference) -> tuple[str, str]:
+    """The table and the column of a tag or a digest."""
+    return ("repo_digests", "digest") if name.digest else ("tags", "tag")
 
 
 def _set_tags(db: sqlite3.Connection, id: str, names: list[Reference]) -> None:
@@ -314,8 +326,8 @@ def _find(db: sqlite3.Connection, name: str) -> sqlite3.Row:
         if not is_hex:
             raise BadParameter(str(exc), key="name") from None
         return _by_prefix(db, digits, name, name)
-    table, key = ("repo_digests", "digest") if parsed.digest else ("tags", "tag")
-    query = f"SELECT * FROM live_images WHERE id = (SELECT image FROM {table} WHERE repository = ? AND {key} = ?)"
+    query = "SELECT * FROM live_images WHERE id = (SELECT image FROM {} WHERE repository = ? AND {} = ?)"
+    query = query.format(*_column(parsed))
     row = db.execute(query, (parsed.repository, parsed.digest or parsed.tag)).fetchone()
     if row is None and is_hex:
         return _by_prefix(db, digits, name, parsed.familiar)

@@ -10,6 +10,7 @@ from windlass.jobs.container_views import Summary
 from windlass.jobs.containers import Containers
 from windlass.jobs.images import Deleted, ImageDelete, Tag
 from windlass.lib import reference
+from windlass.lib.reference import Reference
 
 from .events import tell
 from .lists import parsed
@@ -35,17 +36,19 @@ async def image_delete(store: Store, job: Job[ImageDelete]) -> list[Deleted]:
     image = await store.find(params.name)
     name = await store.find_tag(params.name)
     users = await _users(job, image)
+    names = (*image.tags, *image.digests)
     if name is None:
         _check_conflict(image, users, params.force)
-        gone = image.tags
+        gone = names
     else:
-        _check_last_name(image, users, params)
-        gone = (name.familiar,)
-        await store.drop_tag(name)
+        gone = _with_digests(image, name)
+        if set(names) == set(gone):
+            _check_last_name(image, users, params)
+        await store.drop_names([parsed(each) for each in gone])
     for _ in gone:
         await tell(job, "untag", image.id)
     records = [Deleted(Untagged=each) for each in gone]
-    if name is not None and (len(image.tags) > 1 or any(map(_is_running, users))):
+    if name is not None and (set(names) != set(gone) or any(map(_is_running, users))):
         return records
     layers = await store.remove(image.id, bury=bool(users) or _is_creating(job))
     await tell(job, "delete", image.id)
@@ -53,9 +56,17 @@ async def image_delete(store: Store, job: Job[ImageDelete]) -> list[Deleted]:
     return [*records, Deleted(Deleted=image.id), *(Deleted(Deleted=f"sha256:{layer}") for layer in layers)]
 
 
+def _with_digests(image: Image, name: Reference) -> tuple[str, ...]:
+    """`name`, and with a repository's last tag of an image go its digests."""
+    tags = [tag for tag in image.tags if parsed(tag).repository == name.repository]
+    if name.digest or len(tags) > 1:
+        return (name.familiar,)
+    return (name.familiar, *(each for each in image.digests if parsed(each).repository == name.repository))
+
+
 def _check_last_name(image: Image, users: list[Summary], params: ImageDelete) -> None:
-    """Raise Conflict when an image that containers use would lose its only name."""
-    if len(image.tags) == 1 and users and not params.force:
+    """Raise Conflict when containers use an image that is to lose its last name."""
+    if users and not params.force:
         raise Conflict(
             f'conflict: unable to remove repository reference "{params.name}" (must force) - container'
             f" {users[0].Id[:12]} is using its referenced image {_short(image.id)}"

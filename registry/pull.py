@@ -34,11 +34,13 @@ async def pull(settings: Settings, downloads: Downloads, job: Job[Pull]) -> None
     async with opened(settings, endpoints) as source:
         try:
             tags = [ref] if ref.tag or ref.digest else await all_tags(source, ref)
-            news = [await _Pull(job, downloads, source, tag, platform).run() for tag in tags]
+            pulls = [await _Pull(job, downloads, source, tag, platform).run() for tag in tags]
         except RegistryError as exc:
             raise errors.of_pull(exc, ref) from exc
-    what = "Downloaded newer image for" if any(news) else "Image is up to date for"
+    what = "Downloaded newer image for" if any(each.is_new for each in pulls) else "Image is up to date for"
     job.emit(Progress(f"Status: {what} {ref.familiar}"))
+    for each in pulls:
+        each.warn()
 
 
 async def all_tags(source: Source, ref: Reference) -> list[Reference]:
@@ -67,9 +69,11 @@ class _Pull:
     ) -> None:
         self._job, self._downloads, self._source, self._ref = job, downloads, source, ref
         self._platform = platform
+        self._config = b""
+        self.is_new = False
 
-    async def run(self) -> bool:
-        """Pull; return True when it brought something new."""
+    async def run(self) -> _Pull:
+        """Pull, and say that it is done."""
         ref = self._ref
         top = await self._source.document(ref.digest or ref.tag)
         self._job.emit(Progress(f"Pulling from {ref.path}", ref.tag or ref.digest))
@@ -84,8 +88,9 @@ class _Pull:
             ImageSet(config=content, layers=layers, name=name, manifest=document, digest=top.digest)
         )
         self._job.emit(Progress(f"Digest: {top.digest}"))
-        self._warn(content)
-        return before is None or id != before.id
+        self.is_new = before is None or id != before.id
+        self._config = content
+        return self
 
     async def _choose(self, top: Document) -> tuple[Document, dict[str, Any]]:
         """The manifest for our platform, out of an index if it is one. Raises NotFound, BadImage."""
@@ -112,10 +117,9 @@ class _Pull:
         opens: list[Open] = [functools.partial(session.send, "GET", place) for session, place in places]
         return Layer(blob, opens, self._downloads, self._job if is_told else None)
 
-    def _warn(self, content: bytes) -> None:
+    def warn(self) -> None:
         """Say so when an image that is for one platform only is for another than was asked for."""
-        config = msgspec.json.decode(content)
-        found = manifest.normal(config)
+        found = manifest.normal(msgspec.json.decode(self._config))
         if self._job.params.platform and found[:2] != self._platform[:2]:
             shown, wanted = ("/".join(part for part in each[:2]) for each in (found, self._platform))
             self._job.emit(Warning(

@@ -12,7 +12,9 @@ What holds for every request:
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
@@ -148,7 +150,8 @@ class Session:
             return await client.send(request, stream=True)
         except (httpx.TransportError, httpx.InvalidURL, ValueError) as exc:
             never = isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout)
-            raise Unreachable(f'{method.title()} "{url}": {reason(exc)}', never_connected=never) from exc
+            why = f"dial tcp {urlsplit(target).netloc}: connect: {reason(exc)}" if never else reason(exc)
+            raise Unreachable(f'{method.title()} "{url}": {why}', never_connected=never) from exc
 
     async def _client(self, scheme: str, netloc: str) -> httpx.AsyncClient:
         import httpx
@@ -260,8 +263,10 @@ def reason(exc: BaseException) -> str:
             return f"tls: failed to verify certificate: {seen.verify_message}"
         if isinstance(seen, ssl.SSLError):
             return f"tls: {(seen.reason or str(seen)).lower().replace('_', ' ')}"
-        if isinstance(seen, OSError) and seen.strerror:
-            return seen.strerror[:1].lower() + seen.strerror[1:]
+        if isinstance(seen, OSError) and seen.errno and seen.errno in errno.errorcode:
+            return os.strerror(seen.errno).lower()
+        if isinstance(seen, OSError) and seen.strerror:  # the resolver's
+            return seen.strerror.lower()
         seen = seen.__cause__ or seen.__context__
     name = type(exc).__name__
     if name.endswith("Timeout"):
