@@ -22,6 +22,8 @@ def run(values: dict[str, Any]) -> int:
     given = {key: value for key, value in values.items() if key not in NOT_CONFIG}
     if pools := given.get("default_address_pools"):
         given["default_address_pools"] = [_pool(text) for text in pools]
+    if mirrors := given.get("mirrors"):
+        given["mirrors"] = _mirrors(mirrors)
     if ulimits := given.get("default_ulimits"):
         given["default_ulimits"] = dict(_ulimit(text) for text in ulimits)
     try:
@@ -56,6 +58,17 @@ def _pool(text: str) -> dict[str, str | int]:
     if set(parts) != {"base", "size"} or not parts["size"].isdecimal():
         raise UsageError(f'invalid argument "{text}" for "--default-address-pool" flag: it is base=CIDR,size=N')
     return {"base": parts["base"], "size": int(parts["size"])}
+
+
+def _mirrors(texts: list[str]) -> dict[str, list[str]]:
+    """`HOST=URL` of each as the configuration file has them, by host. Raises UsageError."""
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        host, equals, url = text.partition("=")
+        if not host or not equals or "/" in host:
+            raise UsageError(f'invalid argument "{text}" for "--mirror" flag: it is HOST[:PORT]=URL')
+        found.setdefault(host, []).append(url)
+    return found
 
 
 def _ulimit(text: str) -> tuple[str, dict[str, str | int]]:

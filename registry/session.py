@@ -46,13 +46,14 @@ Content = Callable[[], AsyncIterator[bytes]]
 
 
 class Session:
-    """Connections to an endpoint and what it redirects to; use it in `async with`. `scopes` are tokens' scopes."""
+    """Connections to an endpoint and what it redirects to; use it in `async with`. `scopes` are what tokens are for."""
 
-    def __init__(self, settings: Settings, endpoint: Endpoint, *scopes: str) -> None:
+    def __init__(self, settings: Settings, endpoint: Endpoint, *scopes: str, wants_refresh_token: bool = False) -> None:
         self.endpoint = endpoint
         self.scopes = list(scopes)
         self.was_reached = False
         self.refresh_token = ""
+        self._wants_refresh_token = wants_refresh_token
         self._settings = settings
         self._origin = _origin(endpoint.url)
         self._addresses = list(endpoint.addresses)
@@ -217,7 +218,8 @@ class Session:
         else:
             headers = {}
             if credentials is not None and credentials.username:
-                pairs += [("account", credentials.username), ("client_id", auth.CLIENT), ("offline_token", "true")]
+                pairs += [("account", credentials.username), ("client_id", auth.CLIENT)]
+                pairs += [("offline_token", "true")] if self._wants_refresh_token else []
                 headers = {"Authorization": auth.basic(credentials)}
             url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(pairs)}"
             response = await self._once("GET", url, headers, None)
