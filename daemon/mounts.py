@@ -18,7 +18,7 @@ from windlass.jobs.container_config import BindSettings, HostConfig
 from windlass.kernel.mount import Mounted, mounts
 from windlass.lib.rootfs import RootFS
 
-from .mount_spec import clean_target, tmpfs_options
+from .mount_spec import check_mount, clean_target, tmpfs_options
 from .points import Point
 
 _PROPAGATION: dict[str, Literal["private", "slave", "shared"]] = {
@@ -60,6 +60,7 @@ def driver_mounts(host: HostConfig, points: tuple[Point, ...], sources: Sources)
 
 def _bind(point: Point) -> driver.Mount:
     options = point.spec.BindOptions or BindSettings()
+    check_mount(point.spec, must_exist=True)  # it was there at the creation, but now?
     source = Path(point.source)
     if options.CreateMountpoint and not source.exists():
         _make_source(source)

@@ -91,7 +91,7 @@ class Shelf:
         if name in self._unreadable:
             raise Conflict("its record cannot be read")
         if volume := self.volumes.get(name):
-            if driver and driver != volume.driver:
+            if driver and self.drivers.get(driver).name != volume.driver:
                 raise Conflict(f"driver '{volume.driver}' already has volume '{name}': volume name must be unique")
             return volume
         volume = Volume(name, driver or LOCAL, time.time_ns(), options or None, labels or None)

@@ -53,6 +53,7 @@ def test_a_bind_device_is_the_folder_of_the_host(docker: Docker, image: str, vol
     assert os.listdir(tmp_path) == ["file"]
 
 
+@pytest.mark.usefixtures("modern")
 def test_removing_never_touches_what_is_mounted_there(docker: Docker, volume: str, tmp_path: Path) -> None:
     """Even where it was not us who mounted it."""
     (tmp_path / "file").touch()

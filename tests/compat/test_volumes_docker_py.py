@@ -37,6 +37,7 @@ def test_the_life_of_a_volume(client: Any, volume: str) -> None:
         client.volumes.get(volume)
 
 
+@pytest.mark.usefixtures("modern")
 def test_prune(client: Any, volume: str) -> None:
     client.volumes.create(volume, labels={"mark": volume})
     assert client.volumes.prune({"label": [f"mark={volume}"]})["VolumesDeleted"] is None
@@ -92,6 +93,7 @@ def test_volumes_from(client: Any, image: str, name: str, volume: str) -> None:
         ({"mounts": [Mount("/x", "xx", driver_config=docker_py.types.DriverConfig("nosuch"))]}, 404),
     ],
 )
+@pytest.mark.usefixtures("modern")
 def test_refusals(client: Any, image: str, arguments: dict[str, Any], status: int) -> None:
     with pytest.raises(APIError) as caught:
         client.containers.create(image, **arguments)

@@ -142,6 +142,13 @@ async def test_a_volume_outlives_its_driver(home: Home) -> None:
         assert (await engine.call(Volumes())).Volumes == []
 
 
+async def test_a_name_belongs_to_one_driver(engine: Engine, remote: Remote) -> None:
+    await engine.call(VolumeCreate(Name="near"))
+    with pytest.raises(Conflict, match="create near: driver 'local' already has volume 'near': volume name must be"):
+        await engine.call(VolumeCreate(Name="near", Driver="remote"))
+    assert remote.asked == []
+
+
 async def test_prune_leaves_volumes_of_other_drivers(engine: Engine, remote: Remote) -> None:
     await engine.call(VolumeCreate(Name="far", Driver="remote"))
     await engine.call(VolumeCreate(Name="near"))
