@@ -398,3 +398,9 @@ def test_an_image_with_too_many_volumes_is_refused_and_leaves_none(
     assert docker.ok("volume", "ls", "-q") == before
     flags = [word for number in range(96) for word in ("--tmpfs" if number % 2 else "-v", f"/v{number}")]
     assert run(docker, *flags, image, "grep", "-c", " /v[0-9]* ", "/proc/mounts") == "96"
+
+
+def test_a_read_only_root_does_not_make_its_mounts_read_only(docker: Docker, image: str, volume: str) -> None:
+    """Places that are missing are made all the same: the root becomes read-only last."""
+    words = ["--read-only", "-v", f"{volume}:/a/b", "-v", "/c", "--tmpfs", "/d", image]
+    assert run(docker, *words, "sh", "-c", "touch /a/b/x /c/x /d/x; touch /x || echo refused").endswith("refused")

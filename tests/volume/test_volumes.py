@@ -1,12 +1,14 @@
 """The volume jobs as a script calls them, and what the disk says."""
 
+import contextlib
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
 
 from windlass.engine import Engine
-from windlass.engine.errors import BadParameter, Internal, NotFound
+from windlass.engine.errors import BadParameter, Conflict, Internal, NotFound
 from windlass.jobs.volumes import (
     VolumeCreate,
     VolumeDelete,
@@ -100,3 +102,18 @@ async def test_prune_goes_on_when_one_cannot_be_deleted(engine: Engine, home: Ho
     (home.root / "volumes" / ".trash").mkdir()
     (home.root / "volumes" / ".removing" / "one").unlink()
     await engine.call(VolumeDelete(name="one"))
+
+
+async def test_a_record_that_cannot_be_read_keeps_its_folder_and_its_name(home: Home) -> None:
+    async with home.life() as engine:
+        for name in ("good", "torn"):
+            path = Path((await engine.call(VolumeCreate(Name=name))).Mountpoint)
+            (path / "file").write_text(name)
+    with contextlib.closing(sqlite3.connect(home.root / "db")) as db, db:
+        db.execute("UPDATE volumes SET definition = 'torn' WHERE name = 'torn'")
+    async with home.life() as engine:
+        assert [each.Name for each in (await engine.call(Volumes())).Volumes] == ["good"]
+        with pytest.raises(Conflict, match="create torn: its record cannot be read"):
+            await engine.call(VolumeCreate(Name="torn"))
+        await engine.call(VolumePrune(all=True))
+    assert (home.root / "volumes/torn/_data/file").read_text() == "torn"
