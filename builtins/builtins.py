@@ -24,6 +24,7 @@ from windlass.daemon import system
 from windlass.daemon.daemon import Dns
 from windlass.daemon.install import install as install_daemon
 from windlass.daemon.limits import check_ulimits
+from windlass.daemon.remap import load_remap
 from windlass.engine import Engine, Portal, plugins
 from windlass.engine.errors import BadParameter, Conflict, JobError, Unsupported
 from windlass.execdriver import native
@@ -176,6 +177,7 @@ async def build(engine: Engine, config: Config, held: ExitStack) -> None:
         exec_root=exec_root,
         dns=Dns(config.dns, config.dns_opts, config.dns_search),
         default_ulimits=_default_ulimits(config),
+        remap=load_remap(config.userns_remap) if config.userns_remap else None,
     )
     system.install_info(engine, _facts(config, graph))
     found = plugins.find(config.plugins, Path(config.plugins_dir) if config.plugins_dir else None)
@@ -266,6 +268,7 @@ def _facts(config: Config, graph: Driver) -> system.Facts:
         insecure_registries=config.insecure_registries,
         mirrors=config.registry_mirrors,
         commit=commit(),
+        is_remapped=bool(config.userns_remap),
     )
 
 

@@ -59,6 +59,7 @@ DAEMON = [
     Flag("--dns", "dns", list, "DNS server for containers"),
     Flag("--dns-opt", "dns_opts", list, "DNS option for containers"),
     Flag("--dns-search", "dns_search", list, "DNS search domain for containers"),
+    Flag("--userns-remap", "userns_remap", str, "User/Group setting for user namespaces"),
     Flag("--default-ulimit", "default_ulimits", list, "Default ulimit of containers: NAME=SOFT[:HARD]"),
     Flag("--shutdown-timeout", "shutdown_timeout", float, "Seconds that running jobs may take to finish"),
 ]

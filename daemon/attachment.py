@@ -64,9 +64,10 @@ class Attachment:
         return f"{self.hostname}.{self.domainname}" if self.domainname else self.hostname
 
 
-async def attach_network(daemon: Daemon, container: Container) -> Attachment:
+async def attach_network(daemon: Daemon, container: Container, namespace: str = "") -> Attachment:
     """Connect a run that is about to start. What it gets is the caller's to release, by `release`, when that fails.
 
+    `namespace` is the path of a new namespace to use, where it has to be a certain one.
     Raises what AllocateInterface raises, and Conflict when another container that is needed does not run.
     """
     config, mode = container.config, container.host.NetworkMode
@@ -77,7 +78,7 @@ async def attach_network(daemon: Daemon, container: Container) -> Attachment:
         return _share(daemon, container)
     if not has_sandbox(container):
         return Attachment("private", config.Hostname, config.Domainname, daemon.dns)
-    return await _allocate(daemon, container)
+    return await _allocate(daemon, container, namespace)
 
 
 def _share(daemon: Daemon, container: Container) -> Attachment:
@@ -99,7 +100,7 @@ def _share(daemon: Daemon, container: Container) -> Attachment:
     return Attachment(namespace, config.Hostname, config.Domainname, daemon.dns, files=daemon.folder(leader.id))
 
 
-async def _allocate(daemon: Daemon, container: Container) -> Attachment:
+async def _allocate(daemon: Daemon, container: Container, namespace: str) -> Attachment:
     config, host = container.config, container.host
     links = resolve_links(daemon.containers, container) if BRIDGE in endpoints(container) else []
     sandbox = await daemon.engine.call(
@@ -112,6 +113,7 @@ async def _allocate(daemon: Daemon, container: Container) -> Attachment:
             exposed=exposed(config.ExposedPorts),
             publish_all=host.PublishAllPorts,
             nameservers=nameservers(host, daemon.dns),
+            namespace=namespace,
         )
     )
     container.sandbox = sandbox

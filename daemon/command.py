@@ -62,6 +62,7 @@ def build_command(
         ipc=namespaces.ipc,
         pid=namespaces.pid,
         uts=namespaces.uts,
+        userns=namespaces.user,
         cgroupns=host.CgroupnsMode or ("host" if host.Privileged else "default"),
         cgroup_parent=host.CgroupParent,
         resources=resources(host),

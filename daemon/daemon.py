@@ -19,6 +19,7 @@ from windlass.jobs.events import Log
 
 from .container import Container
 from .names import Registry
+from .remap import Remap
 from .state import Store
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Daemon:
     exec_root: Path
     dns: Dns = Dns()
     default_ulimits: Sequence[Ulimit] = ()  # what containers get that say nothing about them
+    remap: Remap | None = None  # the users of containers, where the daemon has them remapped
     containers: Registry = field(default_factory=Registry)
     execs: dict[str, Exec] = field(default_factory=dict)
     sweeping: trio.Lock = field(default_factory=trio.Lock)  # one unlinker is as fast as many

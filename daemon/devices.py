@@ -86,7 +86,7 @@ def _resolve(mapping: DeviceMapping) -> list[Device]:
         status = os.stat(real, follow_symlinks=False)
     except OSError as exc:
         raise _failure(mapping, (exc.strerror or "").lower()) from None
-    found = [_device(status, inside, access)] if _is_node(status) else list(_nodes_below(real, inside, access))
+    found = [_device(status, real, inside, access)] if _is_node(status) else list(_nodes_below(real, inside, access))
     if not found:
         raise _failure(mapping, "not a device node")
     return found
@@ -103,19 +103,20 @@ def _nodes_below(folder: str, inside: str, access: str) -> Iterator[Device]:
     for path, _, names in os.walk(folder):
         place = posixpath.join(inside, posixpath.relpath(path, folder))
         for name in sorted(names):
+            source = posixpath.join(path, name)
             try:
-                status = os.stat(posixpath.join(path, name), follow_symlinks=False)
+                status = os.stat(source, follow_symlinks=False)
             except OSError:
                 continue
             if _is_node(status):
-                yield _device(status, posixpath.normpath(posixpath.join(place, name)), access)
+                yield _device(status, source, posixpath.normpath(posixpath.join(place, name)), access)
 
 
 def _is_node(status: os.stat_result) -> bool:
     return stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode)
 
 
-def _device(status: os.stat_result, inside: str, access: str) -> Device:
+def _device(status: os.stat_result, source: str, inside: str, access: str) -> Device:
     return Device(
         path=inside,
         kind="c" if stat.S_ISCHR(status.st_mode) else "b",
@@ -125,4 +126,5 @@ def _device(status: os.stat_result, inside: str, access: str) -> Device:
         uid=status.st_uid,
         gid=status.st_gid,
         access=access,
+        source=source,
     )

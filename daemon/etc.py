@@ -40,7 +40,7 @@ def write(folder: Path, host: HostConfig, attachment: Attachment) -> list[Mount]
     for file, text in texts.items():
         (folder / file).write_text(text)
     source = attachment.files or folder
-    return [Mount(f"/etc/{file}", source=str(source / file)) for file in NAMES]
+    return [Mount(f"/etc/{file}", source=str(source / file), mapped=True) for file in NAMES]
 
 
 def last_start(folder: Path) -> int:

@@ -26,6 +26,7 @@ from .list import containers
 from .logs import logs
 from .pause import pause, unpause
 from .reconcile import reconcile
+from .remap import Remap
 from .remove import delete
 from .rename import container_rename
 from .start import start
@@ -77,6 +78,7 @@ async def install(
     exec_root: Path,
     dns: Dns = Dns(),
     default_ulimits: Sequence[Ulimit] = (),
+    remap: Remap | None = None,
 ) -> None:
     """Bring everything up to date, then register the jobs. `nursery` carries monitors and removals.
 
@@ -84,7 +86,7 @@ async def install(
     """
     store = Store(durable, run)
     store.prepare()
-    daemon = Daemon(engine, nursery, store, graph, driver, data_root, exec_root, dns, default_ulimits)
+    daemon = Daemon(engine, nursery, store, graph, driver, data_root, exec_root, dns, default_ulimits, remap)
     await reconcile(daemon)
     for name, handler in JOBS.items():
         engine.register(name, functools.partial(handler, daemon))

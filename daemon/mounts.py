@@ -47,7 +47,8 @@ def driver_mounts(host: HostConfig, points: tuple[Point, ...], sources: Sources)
                 found.append(driver.Mount(point.target, "tmpfs", options=tmpfs_options(point.spec)))
             case "volume":
                 source = sources.volumes[point.name]
-                found.append(driver.Mount(point.target, "bind", source, not point.rw, subpath=point.subpath))
+                mount = driver.Mount(point.target, "bind", source, not point.rw, subpath=point.subpath, mapped=True)
+                found.append(mount)
             case "image":
                 layers = sources.images[point.layer]
                 found.append(driver.Mount(point.target, "image", point.name, layers=layers, subpath=point.subpath))

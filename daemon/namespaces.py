@@ -7,17 +7,22 @@ that it is the container's. The exec driver is given the descriptors, as paths; 
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
+import trio
+
 from windlass.engine.errors import BadParameter, Conflict
+from windlass.execdriver.driver import Driver
 from windlass.jobs.container_config import HostConfig
 
 from .container import Container
 from .daemon import Daemon
-from .endpoints import shared_container
+from .endpoints import has_sandbox, shared_container
+from .remap import Remap, check_remap
 
 # What each mode may be besides empty, and whether it may be another container; then what dockerd calls it.
 _MODES: dict[str, tuple[tuple[str, ...], bool, str]] = {
@@ -27,6 +32,7 @@ _MODES: dict[str, tuple[tuple[str, ...], bool, str]] = {
     "UsernsMode": (("host",), False, "invalid userns mode"),
     "CgroupnsMode": (("private", "host"), False, "invalid cgroup namespace mode"),
 }
+_JOINED = {"PidMode": "PID", "IpcMode": "IPC"}
 RUNTIMES = ("", "windlass", "runc")  # clients ask for Docker's by name
 
 
@@ -39,6 +45,8 @@ class Joined:
     uts: str = "private"
     shm: str = "private"
     network: str = ""
+    user: str = "host"
+    sandbox: str = ""  # a new network namespace that belongs to `user`, for the network subsystem
 
 
 def check_namespaces(host: HostConfig) -> None:
@@ -60,36 +68,63 @@ def is_shareable(container: Container) -> bool:
     return mode in ("shareable", "host") or bool(shared_container(mode))
 
 
-@contextmanager
-def joined(daemon: Daemon, container: Container) -> Iterator[Joined]:
+@asynccontextmanager
+async def joined(daemon: Daemon, container: Container) -> AsyncIterator[Joined]:
     """Open what a start joins, and hold it for as long.
 
     Raises BadParameter for a container that is not there or does not share, Conflict for one that does not run.
     """
     host = container.host
+    check_remap(host, daemon.remap)
     found = Joined(pid=_host_or_private(host.PidMode), uts=_host_or_private(host.UTSMode))
     if host.IpcMode == "host":
         found = replace(found, ipc="host", shm="host")
     elif host.IpcMode == "none":
         found = replace(found, shm="none")
     with ExitStack() as held:
-        if word := shared_container(host.PidMode):
-            folder = _open_process(held, _running(daemon, word, "PID"), "PID")
+        donors = {field: _donor(held, daemon, getattr(host, field), kind) for field, kind in _JOINED.items()}
+        donors["NetworkMode"] = _network_donor(held, daemon, shared_container(host.NetworkMode))
+        if (folder := donors["PidMode"]) is not None:
             found = replace(found, pid=_open(held, folder, "pid"))
-        if word := shared_container(host.IpcMode):
-            found = _join_ipc(held, daemon, word, found)
-        if word := shared_container(host.NetworkMode):
-            folder = _open_process(held, _running(daemon, word, "network"), "network")
+        if (folder := donors["IpcMode"]) is not None:
+            found = _join_ipc(held, daemon, host, folder, found)
+        if (folder := donors["NetworkMode"]) is not None:
             found = replace(found, network=_open(held, folder, "net"))
+        if daemon.remap is not None and host.UsernsMode != "host":
+            folders = [folder for folder in donors.values() if folder is not None]
+            found = await _with_user(held, daemon.driver, daemon.remap, found, folders, has_sandbox(container))
         yield found
+
+
+async def _with_user(
+    held: ExitStack, driver: Driver, remap: Remap, found: Joined, donors: list[int], network: bool
+) -> Joined:
+    """Make the user namespace, or take that of the containers whose other namespaces are joined: they belong to it."""
+    within = [_open(held, folder, "user") for folder in donors]
+    if within and {os.stat(path).st_ino for path in within} != {os.stat(within[0]).st_ino} - {_own_user()}:
+        raise BadParameter(
+            "cannot share a namespace with a container that is in another user namespace", key="UsernsMode"
+        )
+    if within and not network:
+        return replace(found, user=within[0])
+    make = functools.partial(driver.user_namespace, network=network, within=within[0] if within else "")
+    user, net = await trio.to_thread.run_sync(make, remap.uids, remap.gids)
+    for fd in (user, net):
+        if fd >= 0:
+            held.callback(os.close, fd)
+    return replace(found, user=_path(user), sandbox=_path(net) if net >= 0 else "")
+
+
+def _own_user() -> int:
+    return os.stat("/proc/self/ns/user").st_ino
 
 
 def _host_or_private(mode: str) -> str:
     return "host" if mode == "host" else "private"
 
 
-def _join_ipc(held: ExitStack, daemon: Daemon, word: str, found: Joined) -> Joined:
-    other = _running(daemon, word, "IPC")
+def _join_ipc(held: ExitStack, daemon: Daemon, host: HostConfig, folder: int, found: Joined) -> Joined:
+    other = daemon.containers.get(shared_container(host.IpcMode))
     if not is_shareable(other):
         raise BadParameter(
             f"failed to join IPC namespace: container {other.id}: non-shareable IPC "
@@ -98,8 +133,19 @@ def _join_ipc(held: ExitStack, daemon: Daemon, word: str, found: Joined) -> Join
         )
     if other.host.IpcMode == "host":
         return replace(found, ipc="host", shm="host")
-    folder = _open_process(held, other, "IPC")
     return replace(found, ipc=_open(held, folder, "ipc"), shm=_open(held, folder, "mnt"))
+
+
+def _donor(held: ExitStack, daemon: Daemon, mode: str, kind: str) -> int | None:
+    """Open the folder in /proc of the container that a mode names, if it names one."""
+    word = shared_container(mode)
+    return _open_process(held, _running(daemon, word, kind), kind) if word else None
+
+
+def _network_donor(held: ExitStack, daemon: Daemon, word: str) -> int | None:
+    """The same for a network; that it is not there or does not run, the attachment tells in its own words."""
+    other = daemon.containers.find(word) if word else None
+    return _open_process(held, other, "network") if other is not None and other.running is not None else None
 
 
 def _running(daemon: Daemon, word: str, kind: str) -> Container:
@@ -133,4 +179,8 @@ def _open(held: ExitStack, folder: int, name: str) -> str:
     except OSError as exc:
         raise Conflict(f"failed to join a namespace that has just ended: {exc.strerror}") from None
     held.callback(os.close, fd)
+    return _path(fd)
+
+
+def _path(fd: int) -> str:
     return f"/proc/{os.getpid()}/fd/{fd}"

@@ -71,11 +71,11 @@ async def start_locked(daemon: Daemon, container: Container) -> None:
 
 async def _run(daemon: Daemon, container: Container) -> None:
     rootfs = await daemon.graph.rootfs(container.id)
-    attachment = await attach_network(daemon, container)
     folder, log_path = daemon.folder(container.id), daemon.log_path(container.id)
     init = daemon.driver.init_program()
-    sources = Sources(await mount_volumes(daemon, container), await view_images(daemon, container))
-    with joined(daemon, container) as namespaces:
+    async with joined(daemon, container) as namespaces:
+        attachment = await attach_network(daemon, container, namespaces.sandbox)
+        sources = Sources(await mount_volumes(daemon, container), await view_images(daemon, container))
         command = await trio.to_thread.run_sync(
             build_command,
             *(container, attachment, namespaces, sources, rootfs, folder, log_path, init),

@@ -48,6 +48,7 @@ class Facts:
     insecure_registries: Sequence[str] = ()
     mirrors: Sequence[str] = ()
     commit: str = ""
+    is_remapped: bool = False
 
 
 def install_version(engine: Engine, commit: str = "", built: str = "") -> None:
@@ -147,7 +148,7 @@ async def system_info(engine: Engine, facts: Facts, daemon_id: str) -> SystemInf
         ServerVersion=VERSION,
         Runtimes={facts.exec_driver: system.Runtime("windlass-shim")},
         DefaultRuntime=facts.exec_driver,
-        SecurityOptions=["name=seccomp,profile=builtin"],
+        SecurityOptions=["name=seccomp,profile=builtin", *(["name=userns"] if facts.is_remapped else [])],
         Warnings=[*lacking, *(f"WARNING: {text}" for text in filtered)],
     )
 

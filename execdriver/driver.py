@@ -37,6 +37,10 @@ class StartError(Exception):
         self.exit_code = exit_code
 
 
+IdMap = tuple[tuple[int, int, int], ...]
+"""Ranges of ids: the first inside, the first outside, how many; as in user_namespaces(7)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mount:
     """One mount inside the container, besides the defaults. `target` is a path inside, resolved in the root only.
@@ -57,6 +61,7 @@ class Mount:
     propagation: Literal["private", "slave", "shared"] = "private"
     recursive: bool = True
     readonly_below: bool = True
+    mapped: bool = False  # its files are the engine's own: their owners are seen as the container's users
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class Device:
     uid: int = 0
     gid: int = 0
     access: str = "rwm"
+    source: str = ""  # its node on the host, where that is elsewhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +180,7 @@ class Command:
     ipc: str = "private"  # or `host`, or a path; so are pid and uts
     pid: str = "private"
     uts: str = "private"
+    userns: str = "host"  # or a path: then other paths of namespaces are of those that belong to it
     cgroupns: str = "default"  # `private` on cgroup v2, `host` on v1, as Docker does
     cgroup_parent: str = ""
     resources: Resources = Resources()
@@ -323,6 +330,15 @@ class Driver(Protocol):
 
     async def leftovers(self) -> set[str]:
         """Ids of all containers that have a folder or a cgroup of ours on this host."""
+        ...
+
+    def user_namespace(self, uids: IdMap, gids: IdMap, *, network: bool, within: str = "") -> tuple[int, int]:
+        """Make a user namespace, for a Command, and a network namespace that belongs to it when that is asked for.
+
+        With `within`, the path of one, that one is taken, whose maps stay as they are.
+        Returns descriptors of both, the second -1 when not asked for; they are the caller's. Blocks for milliseconds:
+        call it in a thread. Raises OSError.
+        """
         ...
 
     def log_reader(self) -> str:

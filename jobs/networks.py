@@ -221,6 +221,9 @@ class AllocateInterface(Signature[Sandbox], frozen=True):
     nameservers: Annotated[
         list[str], Meta(description="Whom 127.0.0.11 asks for what it does not know. Default: the host's.")
     ] = []
+    namespace: Annotated[str, Meta(description="Path of a new network namespace to use instead of one of its own.")] = (
+        ""
+    )
     RequestedIP: Annotated[str, Meta(description="Address on the first network.")] = ""
     RequestedMac: Annotated[str, Meta(description="MAC address on the first network.")] = ""
 

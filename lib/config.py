@@ -75,6 +75,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     dns: list[str] = []
     dns_opts: list[str] = []
     dns_search: list[str] = []
+    userns_remap: str = ""  # `default`, USER[:GROUP] or UID[:GID], whose ranges in subuid(5) containers get
     default_ulimits: dict[str, dict[str, str | int]] = {}  # by name: `Name`, `Soft`, `Hard`
     shutdown_timeout: float = 15.0  # seconds that running jobs may take to finish
 

@@ -213,16 +213,24 @@ class Netlink:
         try:
             fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
             try:
-                for key, value in _SYSCTLS.items():
-                    _sysctl(key, value)
-                with _channel() as inside:
-                    inside.talk([_up(1)])
+                _furnish()
             except BaseException:
                 os.close(fd)
                 raise
             return fd
         finally:
             setns(self._home, Namespace.NEWNET)
+
+    def take_namespace(self, path: str) -> int:
+        """Do with a new namespace that somebody else has made as `new_namespace` does with its own."""
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            with self._inside(fd):
+                _furnish()
+        except BaseException:
+            os.close(fd)
+            raise
+        return fd
 
     def sockets_in(self, namespace: int, function: Callable[[], T]) -> T:
         """Call `function` inside a namespace: the sockets that it makes stay there."""
@@ -338,6 +346,14 @@ def _index(name: str) -> int:
         return socket.if_nametoindex(name)
     except OSError:
         raise NetlinkError(errno.ENODEV, "no such device", name) from None
+
+
+def _furnish() -> None:
+    """Set the sysctls of the namespace that this thread is in, and its loopback up."""
+    for key, value in _SYSCTLS.items():
+        _sysctl(key, value)
+    with _channel() as inside:
+        inside.talk([_up(1)])
 
 
 def _sysctl(key: str, value: str) -> None:

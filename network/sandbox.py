@@ -57,7 +57,7 @@ async def allocate_interface(net: Networking, job: Job[AllocateInterface]) -> Sa
         with trio.CancelScope(shield=True):
             undo.push_async_callback(net.store.forget_sandbox, params.id)
             await keep(net, live.record)
-            await _plug(net, undo, live, [network for network, _ in wanted])
+            await _plug(net, undo, live, [network for network, _ in wanted], params.namespace)
             undo.push_async_callback(carry.stop, net, live)
             await carry.start(net, live, held)
             undo.pop_all()
@@ -258,14 +258,14 @@ def _publish(
     return held
 
 
-async def _plug(net: Networking, undo: AsyncExitStack, live: Live, networks: Iterable[Network]) -> None:
+async def _plug(net: Networking, undo: AsyncExitStack, live: Live, networks: Iterable[Network], given: str) -> None:
     interfaces = [
         net.drivers[network.driver].interface(network, endpoint, is_default=number == 0)
         for number, (network, endpoint) in enumerate(zip(networks, live.record.endpoints, strict=True))
     ]
 
     def plug() -> int:
-        namespace = net.netlink.new_namespace()
+        namespace = net.netlink.take_namespace(given) if given else net.netlink.new_namespace()
         try:
             for interface in interfaces:
                 net.netlink.plug(namespace, interface)

@@ -20,8 +20,8 @@ from windlass.kernel.cgroup import Cgroup
 from windlass.kernel.mount import MS, MountAttr
 from windlass.lib.rootfs import Overlay
 
-from .message import SLOTS, Op, OpList, Place
-from .mounts import CONFINED, UserMounts, clean
+from .message import SLOTS, Op, OpList, Place, Tree
+from .mounts import CONFINED, UserMounts, clean, common_base
 
 _READONLY = MountAttr.RDONLY | MountAttr.NOSUID | MountAttr.NODEV | MountAttr.NOEXEC
 
@@ -52,6 +52,14 @@ _LINKS = {
 _NOT_DEVICES = frozenset(("pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev", "console", "ptmx"))
 
 
+_NODE_ATTRIBUTES = MountAttr.NOSUID | MountAttr.NOEXEC
+
+
+def is_mapped(command: Command) -> bool:
+    """Whether the container has a user namespace."""
+    return command.userns != "host"
+
+
 class FileSystem:
     """Adds the ops of one container's file system to a list, in three parts that others come between.
 
@@ -79,15 +87,19 @@ class FileSystem:
         """Open the root file system and everything else of the host's that will be mounted."""
         self._root = self.slot()
         match self._command.rootfs:
-            case Overlay(lower, upper, work):
-                self._ops.add(Op.OVERLAY, upper, work, *lower, a=self._root, what="root file system")
+            case Overlay(lower, upper, work) as rootfs:
+                base = common_base(rootfs) if is_mapped(self._command) else 0
+                self._ops.add(Op.OVERLAY, upper, work, *lower, a=self._root, c=base, what="root file system")
             case directory:
-                self._ops.add(Op.OPEN_TREE, directory.path, a=self._root, what="root file system")
+                self._ops.add(Op.OPEN_TREE, directory.path, a=self._root, b=Tree.MAPPED, what="root file system")
         self._mounts.open()
         if self._is_default("/dev/shm"):
             self._open_shm()
         if self._is_default("/sys/fs/cgroup"):
             self._open_cgroups()
+        if self._is_default("/dev") and is_mapped(self._command):
+            for device in self._nodes():
+                self._open(device.source or device.path, clean(device.path), _NODE_ATTRIBUTES)
 
     def build(self, place: str) -> None:
         """Move the root to `place` (a folder of the host), and mount and make everything in it."""
@@ -195,12 +207,19 @@ class FileSystem:
         if MS.RDONLY in flags:
             self._ops.add(Op.MOUNT, top, "", "", "", a=MS.REMOUNT | flags, what=f"remount {top} read-only")
 
-    def _make_devices(self) -> None:
+    def _nodes(self) -> list[Device]:
         nodes = {device.path: device for device in _NODES}
         if self._command.privileged:
             nodes |= {device.path: device for device in _host_devices()}
         nodes |= {clean(device.path): device for device in self._command.devices}
-        for path, device in nodes.items():
+        return list(nodes.values())
+
+    def _make_devices(self) -> None:
+        for device in self._nodes():
+            path = clean(device.path)
+            if is_mapped(self._command):
+                self._bind(path)
+                continue
             kind = stat.S_IFCHR if device.kind == "c" else stat.S_IFBLK
             number = os.makedev(device.major, device.minor)
             owner = device.uid << 32 | device.gid

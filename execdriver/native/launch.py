@@ -26,7 +26,7 @@ from pathlib import Path
 
 import trio
 
-from windlass.execdriver.driver import Attached, Command, Exit, Running, Session, StartError
+from windlass.execdriver.driver import Attached, Command, Exit, IdMap, Running, Session, StartError
 from windlass.kernel import caps, devicecg
 from windlass.kernel.cgroup import Cgroup, Hierarchies
 
@@ -36,6 +36,7 @@ from .limits import limits
 from .memfd import lifted, sealed_memfd
 from .message import OpList, Rec
 from .spec import compile_start
+from .userns import make_user_namespace
 
 _BINARY = Path(__file__).with_name("windlass-shim")
 _DEFAULT_EXEC_ROOT = Path("/run/windlass")
@@ -137,6 +138,9 @@ class NativeDriver:
             if dot + suffix == self._suffix:
                 found.add(id)
         return found
+
+    def user_namespace(self, uids: IdMap, gids: IdMap, *, network: bool, within: str = "") -> tuple[int, int]:
+        return make_user_namespace(self.log_reader(), uids, gids, network=network, within=within)
 
     def log_reader(self) -> str:
         return f"/proc/self/fd/{self._binary}"

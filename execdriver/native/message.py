@@ -39,6 +39,8 @@ class Op(IntEnum):
     OOM_V2 = 8
     CLONE = 9
     OPEN_SHM = 10
+    USERNS = 11
+    OPEN_NS = 12
     JOIN = 16
     WRITE = 32
     SETNS = 33
@@ -112,6 +114,7 @@ class Tree(IntFlag):
     TOP = 2
     SLAVE = 4
     SHARED = 8
+    MAPPED = 16
 
 
 class Place(IntFlag):

@@ -6,6 +6,7 @@ resolves inside the root, and makes the place when it is missing. Rules after ru
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Callable, Sequence
 
@@ -81,6 +82,7 @@ class UserMounts:
         flags = _PROPAGATION[mount.propagation]
         flags |= Tree.RECURSIVE if mount.recursive else Tree(0)
         flags |= Tree(0) if mount.readonly_below else Tree.TOP
+        flags |= Tree.MAPPED if mount.mapped else Tree(0)
         attributes = MountAttr.RDONLY if mount.readonly else MountAttr(0)
         self._ops.add(Op.OPEN_TREE, mount.source, a=slot, b=flags, c=attributes, what=_what(mount))
 
@@ -88,11 +90,17 @@ class UserMounts:
         attributes = MountAttr.RDONLY
         match mount.layers:
             case Overlay((_, _, *_) as lower, upper, work):  # overlayfs wants two of them at least
-                self._ops.add(Op.OVERLAY, upper, work, *lower, a=slot, b=attributes, what=_what(mount))
+                base = common_base(mount.layers)
+                self._ops.add(Op.OVERLAY, upper, work, *lower, a=slot, b=attributes, c=base, what=_what(mount))
             case Overlay((path,)) | Directory(path):
-                self._ops.add(Op.OPEN_TREE, path, a=slot, c=attributes, what=_what(mount))
+                self._ops.add(Op.OPEN_TREE, path, a=slot, b=Tree.MAPPED, c=attributes, what=_what(mount))
             case _:
                 raise ValueError(f"no image to mount at {mount.target}")
+
+
+def common_base(layers: Overlay) -> int:
+    """The length of the path of the folder that all layers are in; see OP_OVERLAY."""
+    return len(os.path.commonpath([path for path in (layers.upper, layers.work, *layers.lower) if path]))
 
 
 def clean(target: str) -> str:

@@ -5,7 +5,8 @@
     the child  1. v1 cgroups joined, before the cgroup namespace is made: its root is where the process is then
                2. namespaces of others joined, before anything is mounted: sysfs and mqueue show the current ones
                3. propagation cut, the root put in place, mounts, devices, masks, read-only root, pivot
-               4. sysctls, after all namespaces are there; terminal, host name, loopback
+                  (sysctls before the masks, after all namespaces are there)
+               4. terminal, host name, loopback
                5. limits and keyring, while we are still root
                6. bounding set, groups, ids (capabilities are kept across these)
                7. seccomp while CAP_SYS_ADMIN is still effective: the kernel wants that, or no_new_privs
@@ -14,7 +15,9 @@
 With no_new_privileges seccomp comes last but for the program: then it needs no capability, and the filter does not get
 to judge our own calls. Without, the profile must allow capset, prctl, chdir, getcwd, close_range and execve.
 
-The owner of files on the host is root: user namespaces are not used.
+With a user namespace (USERNS) a middle process joins the v1 cgroups and then the namespace, and all the others are made
+from within, so that they belong to it. What the host's root alone may look up is opened by the shim before. The root is
+mounted over the host's /dev, which everybody may pass; device nodes are binds of the host's.
 """
 
 from __future__ import annotations
@@ -30,7 +33,7 @@ from windlass.kernel import caps
 from windlass.kernel.cgroup import Cgroup
 from windlass.kernel.ns import Namespace
 
-from .filesystem import FileSystem
+from .filesystem import FileSystem, is_mapped
 from .message import NONE, Log, Op, OpList, Stdio
 
 _UNLIMITED = (1 << 64) - 1
@@ -46,6 +49,7 @@ _ALL_JOINED = (
     *(Namespace.NEWNS, Namespace.NEWUTS, Namespace.NEWIPC, Namespace.NEWPID, Namespace.NEWNET),
     Namespace.NEWCGROUP,
 )
+_OPEN_PLACE = "/dev"
 # What a network namespace of the container's own gets (moby: withSysctls): ping and low ports without privileges.
 NETWORK_SYSCTLS = {"net.ipv4.ping_group_range": "0 2147483647", "net.ipv4.ip_unprivileged_port_start": "0"}
 
@@ -59,11 +63,16 @@ def compile_start(command: Command, cgroup: Cgroup, rundir: str, place: str, *, 
     ops = OpList()
     files = FileSystem(ops, command, cgroup, is_v2, private_cgroupns)
     _supervise(ops, command, rundir)
+    if is_mapped(command):
+        ops.add(Op.USERNS, command.userns, what="user namespace")
+        place = _OPEN_PLACE
     files.open()
+    shared = _open_shared(ops, command, files.slot)
     _clone(ops, command, cgroup, files.slot)
-    _join(ops, command, cgroup, private_cgroupns)
+    _join(ops, command, cgroup, shared, private_cgroupns)
     ops.add(Op.PRIVATE)
     files.build(place)
+    _set_sysctls(ops, command)
     files.cover()
     ops.add(Op.PIVOT)
     _name(ops, command)
@@ -117,6 +126,10 @@ def _clone(ops: OpList, command: Command, cgroup: Cgroup, slot: Callable[[], int
     if command.pid not in ("private", "host"):
         ops.add(Op.SETNS, command.pid, a=Namespace.NEWPID, what=f"pid namespace {command.pid}")
     private = [kind for kind, mode in kinds.items() if mode == "private"]
+    if is_mapped(command):  # what the host's root alone can do is done before
+        for path in cgroup.tasks():
+            ops.add(Op.WRITE, path, "0", what=f"cgroup {path}")
+        ops.add(Op.WRITE, "/proc/self/oom_score_adj", str(command.program.oom_score_adj), a=1)
     ops.add(Op.CLONE, a=_union(Namespace.NEWNS, *private), b=into, what="namespaces")
 
 
@@ -128,21 +141,41 @@ def _open_cgroup(ops: OpList, cgroup: Cgroup, slot: Callable[[], int]) -> int:
     return number
 
 
-def _join(ops: OpList, command: Command, cgroup: Cgroup, private_cgroupns: bool) -> None:
-    for path in cgroup.tasks():
+def _open_shared(ops: OpList, command: Command, slot: Callable[[], int]) -> list[tuple[str, Namespace, int]]:
+    """List the namespaces to join, with the slot + 1 of those that the child could not open itself."""
+    kinds = ((command.network, Namespace.NEWNET), (command.ipc, Namespace.NEWIPC), (command.uts, Namespace.NEWUTS))
+    shared = []
+    for path, kind in kinds:
+        if path in ("private", "host"):
+            continue
+        number = slot() if is_mapped(command) else -1
+        if number >= 0:
+            ops.add(Op.OPEN_NS, path, a=number, what=f"namespace {path}")
+        shared.append((path, kind, number + 1))
+    return shared
+
+
+def _join(
+    ops: OpList, command: Command, cgroup: Cgroup, shared: list[tuple[str, Namespace, int]], private_cgroupns: bool
+) -> None:
+    for path in () if is_mapped(command) else cgroup.tasks():
         ops.add(Op.WRITE, path, "0", what=f"cgroup {path}")
-    shared = ((command.network, Namespace.NEWNET), (command.ipc, Namespace.NEWIPC), (command.uts, Namespace.NEWUTS))
-    for path, kind in shared:
-        if path not in ("private", "host"):
-            ops.add(Op.SETNS, path, a=kind, what=f"namespace {path}")
+    for path, kind, opened in shared:
+        ops.add(Op.SETNS, path, a=kind, b=opened, what=f"namespace {path}")
     if private_cgroupns:
         ops.add(Op.UNSHARE, a=Namespace.NEWCGROUP, what="cgroup namespace")
 
 
-def _name(ops: OpList, command: Command) -> None:
-    sysctls = NETWORK_SYSCTLS | command.sysctls if command.network == "private" else command.sysctls
+def _set_sysctls(ops: OpList, command: Command) -> None:
+    """Set them before anything of /proc is covered: from then on a user namespace gets no procfs of its own."""
+    sysctls = dict(command.sysctls)
+    if command.network == "private" and not is_mapped(command):  # with a map Docker leaves them
+        sysctls = NETWORK_SYSCTLS | sysctls
     for name, value in sysctls.items():
         ops.add(Op.SYSCTL, _sysctl_path(name), value, what=f"sysctl {name}")
+
+
+def _name(ops: OpList, command: Command) -> None:
     if command.program.tty:
         ops.add(Op.CONSOLE, what="terminal")
     if command.uts == "private":

@@ -10,6 +10,7 @@ import pytest
 
 from tests.suites.execdriver import ExecDriverSuite, busybox_root, yard
 from tests.suites.isolation import IsolationSuite, probe
+from tests.suites.userns import UserNamespaceSuite
 from tests.suites.yard import OpenDriver
 from windlass.execdriver.driver import Command
 from windlass.execdriver.native.launch import open_native_driver
@@ -31,6 +32,10 @@ class TestNative(ExecDriverSuite):
 
 
 class TestIsolation(IsolationSuite):
+    pass
+
+
+class TestUserNamespace(UserNamespaceSuite):
     pass
 
 

@@ -67,8 +67,8 @@ def memory_on_v2(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_order_is_the_one_that_the_kernel_forces() -> None:
     order = codes(compiled(tty=True))
-    steps = [Op.RUNDIR, Op.OVERLAY, Op.OPEN_CGROUP, Op.CLONE, Op.WRITE, Op.PRIVATE, Op.ROOT, Op.MOUNT, Op.MASK]
-    steps += [Op.PIVOT, Op.SYSCTL, Op.CONSOLE, Op.LOOPBACK, Op.BOUNDING, Op.GROUPS, Op.IDS, Op.SECCOMP, Op.CAPS]
+    steps = [Op.RUNDIR, Op.OVERLAY, Op.OPEN_CGROUP, Op.CLONE, Op.WRITE, Op.PRIVATE, Op.ROOT, Op.MOUNT, Op.SYSCTL]
+    steps += [Op.MASK, Op.PIVOT, Op.CONSOLE, Op.LOOPBACK, Op.BOUNDING, Op.GROUPS, Op.IDS, Op.SECCOMP, Op.CAPS]
     steps += [Op.CHDIR, Op.EXEC]
     assert [order.index(step) for step in steps] == sorted(order.index(step) for step in steps)
     assert order[-1] is Op.EXEC

@@ -12,6 +12,7 @@
 #pragma weak net_main
 #pragma weak run_main
 #pragma weak unpack_main
+#pragma weak userns_main
 
 static int version_main(int argc, char **argv)
 {
@@ -30,6 +31,7 @@ static const struct {
     {"logs", logs_main},
     {"net", net_main},
     {"unpack", unpack_main},
+    {"userns", userns_main},
     {"version", version_main},
 };
 
@@ -38,6 +40,6 @@ int main(int argc, char **argv)
     for (size_t i = 0; argc > 1 && i < sizeof modes / sizeof *modes; i++)
         if (modes[i].main && !strcmp(argv[1], modes[i].name))
             return modes[i].main(argc - 1, argv + 1);
-    fputs("usage: windlass-shim run|copyup|init|logs|net|unpack|version ...\n", stderr);
+    fputs("usage: windlass-shim run|copyup|init|logs|net|unpack|userns|version ...\n", stderr);
     return 64;
 }

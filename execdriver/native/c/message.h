@@ -60,6 +60,10 @@ enum op_code {
     OP_CLONE = 9,     /* a = CLONE_NEW* flags, b = slot of the cgroup or NONE; the border: the child runs what follows */
 
     OP_OPEN_SHM = 10, /* path of a mount namespace; a = slot: a clone of the tmpfs that is on /dev/shm there */
+    OP_USERNS = 11,   /* path of a user namespace with its maps written, that the container is born in.  After it OVERLAY
+                         takes c = length of a folder's path that all of its paths begin with, and maps the owners of
+                         what is there; the ops WRITE come before CLONE */
+    OP_OPEN_NS = 12,  /* path of a namespace; a = slot, for SETNS: for those who cannot resolve the path any more */
 
     /* An op list for EXEC records: OPEN_CGROUP by the shim, WRITE (v1 `tasks`) and JOIN by the middle process, the
      * rest by the exec'd process, which sees the root of the container as "the root". */
@@ -67,7 +71,7 @@ enum op_code {
 
     /* Interpreted by the child, in this order of kinds; see execdriver/native/spec.py for why. */
     OP_WRITE = 32,    /* path, text; a = 1: failure is ignored.  Host paths, before PIVOT only */
-    OP_SETNS = 33,    /* path; a = CLONE_NEW* kind.  CLONE_NEWPID alone comes before CLONE, by the shim: a process never
+    OP_SETNS = 33,    /* path; a = CLONE_NEW* kind, b = slot of OPEN_NS + 1, or 0 for the path.  CLONE_NEWPID alone comes before CLONE, by the shim: a process never
                          changes its own pid namespace, only that of its children to come */
     OP_UNSHARE = 34,  /* a = CLONE_NEW* flags */
     OP_PRIVATE = 35,  /* make every mount of the new namespace a slave: nothing propagates back to the host */
@@ -106,8 +110,8 @@ enum op_code {
 
 #define NONE 0xffffffffu
 
-enum { TREE_RECURSIVE = 1, TREE_TOP = 2, TREE_SLAVE = 4, TREE_SHARED = 8 }; /* TOP: attributes on the top mount alone;
-    SHARED: the clone passes mounts on as its source does */
+enum { TREE_RECURSIVE = 1, TREE_TOP = 2, TREE_SLAVE = 4, TREE_SHARED = 8, TREE_MAPPED = 16 }; /* TOP: attributes on the top mount alone;
+    SHARED: the clone passes mounts on as its source does; MAPPED: with USERNS, owners are mapped into it */
 enum { PLACE_MAKE = 1, PLACE_PROC = 2 }; /* MAKE: made when missing, a directory or a file as the mount is, and not on
     procfs but with PROC; a new tmpfs gets the mode of the directory that it covers */
 enum { LOG_NONE = 0, LOG_JSON = 1 };

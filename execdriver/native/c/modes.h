@@ -10,6 +10,7 @@ int copyup_main(int argc, char **argv); /* copyup TARGET PATH LOWER ...: fill a 
 int init_main(int argc, char **argv);   /* init -- PROGRAM ...: the first process of a container of --init */
 int logs_main(int argc, char **argv);   /* logs PATH MAXFILES FLAGS TAIL SINCE UNTIL: read a json-file log */
 int net_main(int argc, char **argv);    /* net: names, proxied ports and held ports of all containers */
+int userns_main(int argc, char **argv); /* userns net|"" PATH|"": hold new namespaces until standard input ends */
 int unpack_main(int argc, char **argv); /* unpack ...: read a layer's tar stream into the current directory */
 
 #endif

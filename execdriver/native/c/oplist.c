@@ -26,6 +26,8 @@ static const struct shape {
     [OP_OOM_V2] = {1, 1, 0, 0},
     [OP_CLONE] = {0, 0, 'b', 1},
     [OP_OPEN_SHM] = {1, 1, 'a', 0},
+    [OP_USERNS] = {1, 1, 0, 0},
+    [OP_OPEN_NS] = {1, 1, 'a', 0},
     [OP_JOIN] = {0, 0, 'b', 1},
     [OP_WRITE] = {2, 2, 0, 0},
     [OP_SETNS] = {1, 1, 0, 0},
@@ -70,7 +72,7 @@ static int bad(void)
 
 static int known(unsigned code)
 {
-    return (code >= OP_RUNDIR && code <= OP_OPEN_SHM) || code == OP_JOIN || (code >= OP_WRITE && code <= OP_EXEC);
+    return (code >= OP_RUNDIR && code <= OP_OPEN_NS) || code == OP_JOIN || (code >= OP_WRITE && code <= OP_EXEC);
 }
 
 /* Exactly nstr strings, and after them less than 8 bytes of zero padding. */
@@ -109,6 +111,8 @@ static int op_is_good(const struct op *op)
     if (shape->slot && slot >= SLOTS && !(shape->may_be_none && slot == NONE))
         return 0;
     if (op->code == OP_EXEC && (op->a < 1 || op->a > op->nstr))
+        return 0;
+    if (op->code == OP_SETNS && op->b > SLOTS)
         return 0;
     return payload_is_good(op, shape);
 }

@@ -32,7 +32,8 @@ int op_write(struct child *child, const struct op *op)
 
 int op_setns(struct child *child, const struct op *op)
 {
-    (void)child;
+    if (op->b)
+        return CALL(setns, child->slots[op->b - 1], (int)op->a);
     int fd = CALL(openat, AT_FDCWD, op_string(op, 0), O_RDONLY | O_CLOEXEC);
     int result = fd < 0 ? -1 : CALL(setns, fd, (int)op->a);
     close_keeping_errno(fd);

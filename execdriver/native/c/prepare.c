@@ -14,6 +14,7 @@
 #include "paths.h"
 #include "shim.h"
 #include "sys.h"
+#include "userns.h"
 
 static int set_slot(uint64_t slot, int fd)
 {
@@ -53,7 +54,7 @@ static int overlay(const struct op *op)
         lower[i - 2] = op_string(op, i);
     snprintf(place, sizeof place, "/proc/self/fd/%d/overlay", shim.rundir);
     struct overlay layers = {op_string(op, 0), op_string(op, 1), lower, op->nstr - 2, op->b};
-    int mount = overlay_mount(&layers, place);
+    int mount = shim.userns < 0 ? overlay_mount(&layers, place) : overlay_mount_mapped(&layers, op->c, shim.userns);
     if (shim.overlay < 0 && mount >= 0) /* the first is the root: its last reference is let go after the end is told */
         shim.overlay = fcntl(mount, F_DUPFD_CLOEXEC, 3);
     return set_slot(op->a, mount);
@@ -63,11 +64,13 @@ static int open_tree(const struct op *op)
 {
     unsigned recursive = op->b & TREE_RECURSIVE ? AT_RECURSIVE : 0;
     unsigned all = op->b & TREE_TOP ? 0 : recursive;
+    bool is_mapped = op->b & TREE_MAPPED && shim.userns >= 0;
     int fd = CALL(open_tree, AT_FDCWD, op_string(op, 0), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | recursive);
     /* The clone of a shared mount would pass mounts on in both directions. */
     uint64_t propagation = op->b & TREE_SHARED ? 0 : op->b & TREE_SLAVE ? MS_SLAVE : MS_PRIVATE;
     if (fd >= 0 && ((op->c && sys_mount_setattr(fd, all, op->c, 0)) ||
-                    (propagation && sys_mount_setattr(fd, recursive, 0, propagation)))) {
+                    (propagation && sys_mount_setattr(fd, recursive, 0, propagation)) ||
+                    (is_mapped && sys_map_owners(fd, recursive, shim.userns)))) {
         close_keeping_errno(fd);
         return -1;
     }
@@ -118,6 +121,25 @@ static int open_shm(const struct op *op)
     return set_slot(op->a, copy);
 }
 
+static int open_namespace(const struct op *op)
+{
+    return set_slot(op->a, CALL(openat, AT_FDCWD, op_string(op, 0), O_RDONLY | O_CLOEXEC));
+}
+
+static int user_namespace(const struct op *op)
+{
+    shim.userns = CALL(openat, AT_FDCWD, op_string(op, 0), O_RDONLY | O_CLOEXEC);
+    shim.is_mapped = shim.userns >= 0;
+    return shim.is_mapped ? 0 : -1;
+}
+
+/* A cgroup, which the middle process joins while it can still see it. */
+static int join_later(const struct op *op)
+{
+    (void)op;
+    return shim.userns < 0 ? (errno = EBADMSG, -1) : 0;
+}
+
 /* For the child to come: a process's own pid namespace never changes. */
 static int join_pids(const struct op *op)
 {
@@ -125,6 +147,10 @@ static int join_pids(const struct op *op)
     if (op->a != CLONE_NEWPID)
         return errno = EINVAL, -1;
     int fd = CALL(openat, AT_FDCWD, op_string(op, 0), O_RDONLY | O_CLOEXEC);
+    if (shim.userns >= 0) { /* likewise */
+        shim.pidns = fd;
+        return fd < 0 ? -1 : 0;
+    }
     int result = fd < 0 ? -1 : CALL(setns, fd, CLONE_NEWPID);
     close_keeping_errno(fd);
     shim.pids_joined = !result;
@@ -161,12 +187,15 @@ const struct op *prepare(const struct oplist *list, int *index)
         [OP_OOM_V1] = oom_v1,
         [OP_OOM_V2] = oom_v2,
         [OP_OPEN_SHM] = open_shm,
+        [OP_USERNS] = user_namespace,
+        [OP_OPEN_NS] = open_namespace,
+        [OP_WRITE] = join_later,
         [OP_SETNS] = join_pids,
     };
     for (const struct op *op = oplist_first(list); op; op = oplist_next(list, op), ++*index) {
         errno = EBADMSG;
         syscall_name = "oplist";
-        if ((op->code > OP_OPEN_SHM && op->code != OP_SETNS) || (op->code != OP_RUNDIR && shim.rundir < 0))
+        if ((op->code > OP_OPEN_NS && op->code != OP_SETNS && op->code != OP_WRITE) || (op->code != OP_RUNDIR && shim.rundir < 0))
             return NULL; /* the container's folder comes first */
         if (op->code == OP_CLONE)
             return op;

@@ -86,7 +86,7 @@ static void become_supervisor(void)
     fcntl(3, F_SETFD, FD_CLOEXEC);
     fcntl(4, F_SETFD, FD_CLOEXEC);
     memset(shim.slots, 0xff, sizeof shim.slots); /* -1 */
-    shim.rundir = shim.overlay = -1;
+    shim.rundir = shim.overlay = shim.userns = shim.pidns = -1;
     chunk = mmap(NULL, CHUNK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     shim.epoll = epoll_create1(EPOLL_CLOEXEC);
     catch_signals();

@@ -78,6 +78,9 @@ extern struct shim {
     int overlay; /* the root's mount, held until EXIT has been sent */
     int slots[SLOTS];
     bool pids_joined; /* children are born in the pid namespace of another container */
+    int userns;      /* the user namespace that the container is to be born in, or -1 */
+    int pidns;       /* with it, the pid namespace that is to be joined then, or -1 */
+    bool is_mapped;  /* the container has a user namespace of its own: execs join it too */
     bool dirty; /* memory to give back when nothing happens */
     bool quit;
     int exit_status;

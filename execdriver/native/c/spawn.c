@@ -14,6 +14,7 @@
 #include "child.h"
 #include "shim.h"
 #include "sys.h"
+#include "userns.h"
 
 struct plan {
     struct process *process;
@@ -153,11 +154,11 @@ static _Noreturn void run_middle(struct plan *plan)
     take_stdio(plan->stdio);
     run_before_join(plan);
     close_others(keep, 4);
-    if (CALL(setns, init, (int)plan->namespaces))
+    if (CALL(setns, init, (int)plan->namespaces) || (shim.is_mapped && userns_become_root()))
         give_up(plan->middle, plan->index);
     close(init);
     plan->op = oplist_next(plan->list, plan->op);
-    pid_t pid = clone_process(CLONE_PARENT, plan->cgroup, NULL, 0);
+    pid_t pid = clone_process(CLONE_PARENT, shim.is_mapped ? -1 : plan->cgroup, NULL, 0);
     if (pid == 0) {
         plan->index++;
         run_exec(plan);
@@ -216,23 +217,6 @@ static void leave_pids(void)
     errno = saved;
 }
 
-int spawn_init(struct process *process, const struct oplist *list, const struct op *clone, int *index)
-{
-    struct plan plan = new_plan(process, list);
-    plan.index = *index + 1;
-    plan.op = oplist_next(list, clone);
-    plan.cgroup = clone->b == NONE ? -1 : shim.slots[clone->b];
-    errno = EBADMSG;
-    pid_t pid = !plan.op || open_plan(&plan) ? -1 : clone_process(clone->a, plan.cgroup, &process->pidfd, SIGCHLD);
-    if (pid == 0)
-        run_init(&plan);
-    close_plan(&plan);
-    close_slots();
-    leave_pids();
-    process->pid = pid;
-    return pid < 0 ? -1 : 0;
-}
-
 /* What the middle process has reported: the pid, or its failure, which is left in errno. */
 static pid_t receive_pid(int said, int *index)
 {
@@ -248,6 +232,85 @@ static pid_t receive_pid(int said, int *index)
     *index = report.index;
     errno = report.error;
     return -1;
+}
+
+/* The midwife joins what a process in the user namespace could not: cgroups, on the host's side. */
+static void run_before_clone(struct plan *plan, const struct op *clone)
+{
+    struct child nobody = {.root = -1};
+    int index = 0;
+    for (const struct op *op = oplist_first(plan->list); op != clone; op = oplist_next(plan->list, op), index++)
+        if (op->code == OP_WRITE && op_write(&nobody, op))
+            give_up(plan->middle, index);
+}
+
+/* Namespaces belong to the user namespace of who makes them, so they have to be made from within. A process like an
+ * exec's middle goes in there; what it bears is the shim's child. */
+static _Noreturn void run_midwife(struct plan *plan, const struct op *clone)
+{
+    run_before_clone(plan, clone);
+    if (CALL(setns, shim.userns, CLONE_NEWUSER) || userns_become_root() ||
+        (shim.pidns >= 0 && CALL(setns, shim.pidns, CLONE_NEWPID)))
+        give_up(plan->middle, plan->index - 1);
+    pid_t pid = clone_process(CLONE_PARENT | clone->a, -1, NULL, 0);
+    if (pid == 0)
+        run_init(plan);
+    if (pid < 0)
+        give_up(plan->middle, plan->index - 1);
+    struct status report = {.kind = STATUS_PID, .pid = pid};
+    send(plan->middle, &report, sizeof report, MSG_NOSIGNAL);
+    _exit(0);
+}
+
+/* The pid of what the middle process has made, once that has ended. */
+static pid_t made_by(pid_t middle, int said, int *index)
+{
+    if (middle >= 0)
+        waitpid(middle, NULL, 0);
+    pid_t pid = middle < 0 ? -1 : receive_pid(said, index);
+    close_keeping_errno(said);
+    return pid;
+}
+
+static pid_t bear(struct plan *plan, const struct op *clone, int *pidfd, int *index)
+{
+    int said = -1;
+    pid_t middle = open_pair(&said, &plan->middle) ? -1 : clone_process(0, plan->cgroup, NULL, SIGCHLD);
+    if (middle == 0)
+        run_midwife(plan, clone);
+    close_keeping_errno(plan->middle);
+    plan->middle = -1;
+    pid_t pid = made_by(middle, said, index);
+    *pidfd = pid < 0 ? -1 : CALL(pidfd_open, pid, 0);
+    return pid;
+}
+
+static void close_userns(void)
+{
+    close_keeping_errno(shim.userns);
+    close_keeping_errno(shim.pidns);
+    shim.userns = shim.pidns = -1;
+}
+
+int spawn_init(struct process *process, const struct oplist *list, const struct op *clone, int *index)
+{
+    struct plan plan = new_plan(process, list);
+    plan.index = *index + 1;
+    plan.op = oplist_next(list, clone);
+    plan.cgroup = clone->b == NONE ? -1 : shim.slots[clone->b];
+    errno = EBADMSG;
+    pid_t pid = -1;
+    if (plan.op && !open_plan(&plan))
+        pid = shim.userns >= 0 ? bear(&plan, clone, &process->pidfd, index)
+                               : clone_process(clone->a, plan.cgroup, &process->pidfd, SIGCHLD);
+    if (pid == 0)
+        run_init(&plan);
+    close_plan(&plan);
+    close_slots();
+    close_userns();
+    leave_pids();
+    process->pid = pid;
+    return pid < 0 ? -1 : 0;
 }
 
 /* Find JOIN, and open what comes before it. Returns NULL with errno. */
@@ -271,17 +334,15 @@ int spawn_exec(struct process *process, const struct oplist *list, int *index)
     if (!join)
         return close_slots(), -1;
     plan.op = oplist_first(list);
-    plan.namespaces = join->a;
+    plan.namespaces = join->a | (shim.is_mapped ? CLONE_NEWUSER : 0);
     plan.cgroup = join->b == NONE ? -1 : shim.slots[join->b];
-    pid_t middle = open_plan(&plan) || open_pair(&said, &plan.middle) ? -1 : clone_process(0, -1, NULL, SIGCHLD);
+    int into = shim.is_mapped ? plan.cgroup : -1; /* from inside, the cgroup cannot be joined */
+    pid_t middle = open_plan(&plan) || open_pair(&said, &plan.middle) ? -1 : clone_process(0, into, NULL, SIGCHLD);
     if (middle == 0)
         run_middle(&plan);
     close_plan(&plan);
     close_slots();
-    if (middle >= 0)
-        waitpid(middle, NULL, 0);
-    process->pid = middle < 0 ? -1 : receive_pid(said, index);
-    close_keeping_errno(said);
+    process->pid = made_by(middle, said, index);
     /* Nobody has reaped it yet: the number cannot have been given away. */
     process->pidfd = process->pid < 0 ? -1 : CALL(pidfd_open, process->pid, 0);
     return process->pid < 0 ? -1 : 0;

@@ -56,6 +56,13 @@ static inline int sys_mount_setattr(int fd, unsigned flags, uint64_t set, uint64
     return CALL(mount_setattr, fd, "", AT_EMPTY_PATH | flags, &attr, sizeof attr);
 }
 
+/* Let owners on the detached mount at `fd` be those that they are in a user namespace. */
+static inline int sys_map_owners(int fd, unsigned flags, int userns)
+{
+    struct mount_attr attr = {.attr_set = MOUNT_ATTR_IDMAP, .userns_fd = userns};
+    return CALL(mount_setattr, fd, "", AT_EMPTY_PATH | flags, &attr, sizeof attr);
+}
+
 static inline int sys_fsconfig(int fs, unsigned command, const char *key, const char *value)
 {
     return CALL(fsconfig, fs, command, key, value, 0);
