@@ -27,7 +27,7 @@ from .endpoints import main_network, settle_networks, shared_container
 from .host import check_host, warn_of_config
 from .links import register_links
 from .names import check_name, new_id
-from .remap import check_remap
+from .remap import check_remap, load_pool
 from .settle_mounts import settle_mounts
 from .storage import layer_size
 from .users import check_user
@@ -46,6 +46,8 @@ async def create(daemon: Daemon, job: Job[Create]) -> Created:
     host = check_host(params, warnings.append)
     size = layer_size(host, daemon.graph)
     check_remap(host, daemon.remap)
+    if host.UsernsMode == "auto":
+        await trio.to_thread.run_sync(load_pool)
     async with AsyncExitStack() as undo:
         id = new_id()
         name = _hold(daemon, undo, name, id)

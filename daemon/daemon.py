@@ -51,6 +51,7 @@ class Daemon:
     dns: Dns = Dns()
     default_ulimits: Sequence[Ulimit] = ()  # what containers get that say nothing about them
     remap: Remap | None = None  # the users of containers, where the daemon has them remapped
+    starting_users: set[int] = field(default_factory=set)  # first ids of `auto` mappings of starts under way
     containers: Registry = field(default_factory=Registry)
     execs: dict[str, Exec] = field(default_factory=dict)
     sweeping: trio.Lock = field(default_factory=trio.Lock)  # one unlinker is as fast as many

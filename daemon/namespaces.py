@@ -16,20 +16,19 @@ from dataclasses import dataclass, replace
 import trio
 
 from windlass.engine.errors import BadParameter, Conflict
-from windlass.execdriver.driver import Driver
 from windlass.jobs.container_config import HostConfig
 
 from .container import Container
 from .daemon import Daemon
 from .endpoints import has_sandbox, shared_container
-from .remap import Remap, check_remap
+from .remap import Remap, check_remap, choose, first_user, is_mapped, load_pool
 
 # What each mode may be besides empty, and whether it may be another container; then what dockerd calls it.
 _MODES: dict[str, tuple[tuple[str, ...], bool, str]] = {
     "IpcMode": (("none", "private", "host", "shareable"), True, "invalid IPC mode"),
     "PidMode": (("host",), True, "invalid PID mode"),
     "UTSMode": (("host",), False, "invalid UTS mode"),
-    "UsernsMode": (("host",), False, "invalid userns mode"),
+    "UsernsMode": (("host", "auto"), False, "invalid userns mode"),
     "CgroupnsMode": (("private", "host"), False, "invalid cgroup namespace mode"),
 }
 _JOINED = {"PidMode": "PID", "IpcMode": "IPC"}
@@ -90,25 +89,39 @@ async def joined(daemon: Daemon, container: Container) -> AsyncIterator[Joined]:
             found = _join_ipc(held, daemon, host, folder, found)
         if (folder := donors["NetworkMode"]) is not None:
             found = replace(found, network=_open(held, folder, "net"))
-        if daemon.remap is not None and host.UsernsMode != "host":
+        if is_mapped(host, daemon.remap):
             folders = [folder for folder in donors.values() if folder is not None]
-            found = await _with_user(held, daemon.driver, daemon.remap, found, folders, has_sandbox(container))
+            found = await _with_user(held, daemon, container, found, folders)
         yield found
 
 
-async def _with_user(
-    held: ExitStack, driver: Driver, remap: Remap, found: Joined, donors: list[int], network: bool
-) -> Joined:
+async def _mapping(held: ExitStack, daemon: Daemon, container: Container) -> Remap:
+    """Whose ids the container's users have: the daemon's for all, or those that no other running container has."""
+    if container.host.UsernsMode != "auto":
+        assert daemon.remap is not None
+        return daemon.remap
+    pool = await trio.to_thread.run_sync(load_pool)
+    others = [each.running.pid for each in daemon.containers if each.running and each.host.UsernsMode == "auto"]
+    mapping = choose(pool, {first_user(pid) for pid in others} | daemon.starting_users)
+    first = mapping.uids[0][1]
+    daemon.starting_users.add(first)  # until it runs, or does not
+    held.callback(daemon.starting_users.discard, first)
+    return mapping
+
+
+async def _with_user(held: ExitStack, daemon: Daemon, container: Container, found: Joined, donors: list[int]) -> Joined:
     """Make the user namespace, or take that of the containers whose other namespaces are joined: they belong to it."""
     within = [_open(held, folder, "user") for folder in donors]
     if within and {os.stat(path).st_ino for path in within} != {os.stat(within[0]).st_ino} - {_own_user()}:
         raise BadParameter(
             "cannot share a namespace with a container that is in another user namespace", key="UsernsMode"
         )
+    network = has_sandbox(container)
     if within and not network:
         return replace(found, user=within[0])
-    make = functools.partial(driver.user_namespace, network=network, within=within[0] if within else "")
-    user, net = await trio.to_thread.run_sync(make, remap.uids, remap.gids)
+    remap = Remap((), ()) if within else await _mapping(held, daemon, container)
+    make = functools.partial(daemon.driver.user_namespace, network=network, within=within[0] if within else "")
+    user, net = await trio.to_thread.run_sync(make, *remap)
     for fd in (user, net):
         if fd >= 0:
             held.callback(os.close, fd)

@@ -22,13 +22,15 @@ needs_kernel = pytest.mark.skipif(not is_new_enough, reason="needs Linux 6.15: n
 
 
 class RemappedDaemon(Daemon):
-    """A daemon that finds ranges for `nobody` in /etc, which is the host's below a layer of the test's own."""
+    """A daemon that finds ranges in /etc, which is the host's below a layer of the test's own."""
+
+    ranges = f"somebody:1:2\nnobody:{FIRST}:{COUNT}\n"
 
     def command(self) -> list[str]:
         layer = self.base / "etc"
         layer.mkdir(exist_ok=True)
         for name in ("subuid", "subgid"):
-            (layer / name).write_text(f"somebody:1:2\nnobody:{FIRST}:{COUNT}\n")
+            (layer / name).write_text(self.ranges)
         script = f'mount -t overlay etc -o lowerdir={layer}:/etc /etc && exec "$@"'
         return ["unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *super().command()]
 
