@@ -90,11 +90,13 @@ async def remove_locked(daemon: Daemon, container: Container, *, with_volumes: b
     for id in container.execs:
         daemon.execs.pop(id, None)
     container.settle_clients()
-    container.changed.give()
-    await unmount_volumes(daemon, container)
-    points = container.definition.mounts
-    doomed = [point.name for point in points if with_volumes and point.is_anonymous]
-    await release_volumes(daemon, container.id, points, doomed)
+    try:
+        await unmount_volumes(daemon, container)
+        points = container.definition.mounts
+        doomed = [point.name for point in points if with_volumes and point.is_anonymous]
+        await release_volumes(daemon, container.id, points, doomed)
+    finally:
+        container.changed.give()  # who waits for the removal finds its volumes gone too
     await daemon.tell(container, "destroy")
     daemon.nursery.start_soon(_unlink, daemon, container)
 
