@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -22,8 +23,8 @@ COUNT = ("sh", "-c", "trap 's=1' USR1; n=0; while [ -z $s ]; do n=$((n+1)); echo
 
 
 async def until_ended(pid: int) -> None:
-    with trio.fail_after(10):
-        while Path(f"/proc/{pid}/stat").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z":
+    with trio.fail_after(10), suppress(FileNotFoundError, ProcessLookupError):
+        while Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z":
             await trio.sleep(0.01)
 
 
