@@ -67,7 +67,12 @@ def _bind(point: Point) -> driver.Mount:
         _make_source(source)
     propagation = _PROPAGATION[point.propagation]
     if propagation != "private":
-        _check_propagation(point.source, propagation)
+        try:
+            _check_propagation(point.source, propagation)
+        except BadParameter:
+            if options.Propagation:
+                raise
+            propagation = "private"  # nobody has asked for it
     return driver.Mount(
         point.target,
         "bind",

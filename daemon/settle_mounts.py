@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 
@@ -26,7 +27,7 @@ async def settle_mounts(daemon: Daemon, host: HostConfig, config: Config) -> lis
     """The mounts of a container to be. Nothing is made yet. Raises BadParameter, NotFound."""
     points = {point.target: point for text in host.VolumesFrom or () for point in _of_other(daemon, text)}
     for spec in requested_mounts(host):
-        point = _point(spec)
+        point = _point(daemon, spec)
         points[point.target] = await _with_image(daemon, point) if point.kind == "image" else point
     taken = {clean_target(path) for path in host.Tmpfs or {}}
     for target in image_volumes(config.Volumes or {}):
@@ -55,12 +56,13 @@ def _of_other(daemon: Daemon, text: str) -> Iterator[Point]:
         yield msgspec.structs.replace(point, rw=point.rw and writable, copies=False)
 
 
-def _point(spec: Spec) -> Point:
+def _point(daemon: Daemon, spec: Spec) -> Point:
     mount, mode = spec
     writable = not mount.ReadOnly
     if mount.Type == "bind":
         options = mount.BindOptions or BindSettings()
-        return Point(mount, mode, writable, options.Propagation or "rprivate", source=mount.Source)
+        propagation = options.Propagation or _default_propagation(daemon, Path(mount.Source))
+        return Point(mount, mode, writable, propagation, source=mount.Source)
     if mount.Type == "volume":
         settings = mount.VolumeOptions or VolumeSettings()
         driver = settings.DriverConfig.Name if settings.DriverConfig else ""
@@ -69,6 +71,12 @@ def _point(spec: Spec) -> Point:
     if mount.Type == "image":
         return Point(mount, mode, rw=False, name=mount.Source)
     return Point(mount, mode, writable)
+
+
+def _default_propagation(daemon: Daemon, source: Path) -> str:
+    """A container that has our data root would keep what is mounted there after its users have gone."""
+    root = daemon.data_root
+    return "rslave" if root.is_relative_to(source) or source.is_relative_to(root) else "rprivate"
 
 
 async def _with_image(daemon: Daemon, point: Point) -> Point:

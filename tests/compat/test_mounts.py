@@ -148,11 +148,12 @@ def test_mounts_below_mounts_come_after_them(docker: Docker, image: str, tmp_pat
     assert run(docker, *words, "ls", "/a", "/a/b", "/a/b/c") == "/a:\nb\n\n/a/b:\nc\n\n/a/b/c:\nfile"
 
 
-@pytest.mark.usefixtures("modern")
-def test_labels_of_selinux_and_consistency_are_kept_without_effect(docker: Docker, image: str, name: str) -> None:
-    docker.ok("create", "--name", name, "-v", "/tmp:/x:Z,cached,ro", image)
+def test_labels_of_selinux_and_consistency_are_kept_without_effect(
+    docker: Docker, image: str, name: str, tmp_path: Path
+) -> None:
+    docker.ok("create", "--name", name, "-v", f"{tmp_path}:/x:Z,cached,ro", image)
     assert mounts(docker, name)["/x"] == {
-        "Type": "bind", "Source": "/tmp", "Destination": "/x", "Mode": "Z,cached,ro", "RW": False,
+        "Type": "bind", "Source": str(tmp_path), "Destination": "/x", "Mode": "Z,cached,ro", "RW": False,
         "Propagation": "rprivate",
     }  # fmt: skip
 
@@ -205,6 +206,15 @@ def test_propagation(
     (shared / "outer").mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", shared / "outer"], check=True)
     assert (" /x/outer " in docker.ok("exec", name, "cat", "/proc/mounts")) == into
+
+
+@pytest.mark.parametrize("below", [False, True])
+def test_the_data_root_is_a_slave_by_default(docker: Docker, image: str, name: str, below: bool) -> None:
+    """Whether the host can have it so or not: what is unmounted there is not to be kept by a container."""
+    root = Path(docker.ok("info", "--format", "{{.DockerRootDir}}"))
+    docker.ok("create", "--name", name, "-v", f"{root / 'containers' if below else root.parent}:/x:ro", image, "true")
+    assert mounts(docker, name)["/x"]["Propagation"] == "rslave"
+    docker.ok("start", "-a", name)
 
 
 @pytest.mark.parametrize(("propagation", "kind"), [("shared", "a shared mount"), ("rslave", "a shared or slave mount")])
