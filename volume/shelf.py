@@ -157,6 +157,9 @@ class Shelf:
     def holders(self, name: str) -> set[str]:
         return self._holders.get(name, set())
 
+    def users(self, name: str) -> set[str]:
+        return self._users.get(name, set())
+
     async def mount(self, volume: Volume, container: str) -> str:
         """Add a user; return where the content is. The lock is held. The driver is asked for the first one alone."""
         driver, users = self.driver(volume), self._users.setdefault(volume.name, set())

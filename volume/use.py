@@ -48,8 +48,7 @@ async def volume_release(shelf: Shelf, job: Job[VolumeRelease]) -> None:
         async with shelf.locked(name):
             shelf.release(name, params.container)
             if name in params.delete and name in shelf.volumes:
-                with suppress(Conflict):
-                    await _delete(shelf, name)
+                await _delete(shelf, name)
 
 
 async def _delete(shelf: Shelf, name: str) -> None:
@@ -57,7 +56,7 @@ async def _delete(shelf: Shelf, name: str) -> None:
     try:
         await shelf.delete(name)
     except Conflict:
-        raise
+        return  # another container has it
     except (JobError, OSError) as exc:
         logger.warning("anonymous volume %s could not be deleted, ignoring: %s", name, exc)
 
@@ -82,9 +81,10 @@ async def _populate(shelf: Shelf, volume: Volume, folder: Path, params: VolumePo
     try:
         await copy_up(shelf.shim, folder, params.path, params.layers)
     except BaseException as exc:
-        # Half a copy would pass for content at the next try.
-        with trio.CancelScope(shield=True):
-            await trio.to_thread.run_sync(_empty, shelf, folder)
+        # Half a copy would pass for content at the next try. Who runs with the volume meanwhile may have written to it.
+        if shelf.users(volume.name) == {params.container}:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(_empty, shelf, folder)
         if isinstance(exc, OSError):
             raise Internal(str(exc.strerror)) from exc
         raise

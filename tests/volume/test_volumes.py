@@ -14,6 +14,7 @@ from windlass.jobs.volumes import (
     VolumeDelete,
     VolumeHold,
     VolumeInspect,
+    VolumeMount,
     VolumePopulate,
     VolumePrune,
     VolumeRelease,
@@ -78,18 +79,34 @@ async def test_a_release_deletes_what_nobody_else_has(engine: Engine) -> None:
         await engine.call(VolumeInspect(name="both"))
 
 
-async def test_half_a_copy_is_taken_back(engine: Engine, tmp_path: Path) -> None:
-    """Otherwise it would pass for content, and the volume would never get the rest."""
-    layer = tmp_path / "layer"
-    deep = layer / "srv"
-    for _ in range(250):  # deeper than the copy may have descriptors open
+@pytest.fixture
+def too_deep(tmp_path: Path) -> Path:
+    """Return a layer whose /srv is deeper than the copy may have descriptors open."""
+    deep = tmp_path / "layer" / "srv"
+    for _ in range(250):
         deep = deep / "d"
     deep.mkdir(parents=True)
-    (layer / "srv" / "a").write_text("x")
-    path = (await engine.call(VolumeCreate(Name="part"))).Mountpoint
+    (tmp_path / "layer" / "srv" / "a").write_text("x")
+    return tmp_path / "layer"
+
+
+async def populate(engine: Engine, layer: Path) -> None:
     with pytest.raises(Internal, match="populate part: failed to copy the image's .*: Too many open files"):
         await engine.call(VolumePopulate(name="part", container="a", path="/srv", layers=[str(layer)]))
+
+
+async def test_half_a_copy_is_taken_back(engine: Engine, too_deep: Path) -> None:
+    """Otherwise it would pass for content, and the volume would never get the rest."""
+    path = (await engine.call(VolumeCreate(Name="part"))).Mountpoint
+    await populate(engine, too_deep)
     assert os.listdir(path) == []
+
+
+async def test_half_a_copy_stays_where_somebody_else_may_have_written(engine: Engine, too_deep: Path) -> None:
+    path = (await engine.call(VolumeCreate(Name="part"))).Mountpoint
+    await engine.call(VolumeMount(name="part", container="b"))
+    await populate(engine, too_deep)
+    assert "d" in os.listdir(path)
 
 
 async def test_prune_goes_on_when_one_cannot_be_deleted(engine: Engine, home: Home) -> None:
