@@ -8,12 +8,13 @@ from pathlib import Path
 
 from .packages import Missing, unpack
 
+PACKAGES = ("xfsprogs", "libinih1", "liburcu8")
 SIZE = 320 << 20  # bytes: mkfs.xfs makes nothing smaller than 300 MiB
 
 
 def _mkfs() -> tuple[str, dict[str, str]]:
     """Return mkfs.xfs and the environment that it needs, out of Debian's packages. Raises Missing."""
-    roots = [unpack(package) for package in ("xfsprogs", "libinih1", "liburcu8")]
+    roots = [unpack(package) for package in PACKAGES]
     libraries = {str(path.parent) for root in roots for path in root.rglob("*.so.*")}
     return str(roots[0] / "sbin" / "mkfs.xfs"), {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(sorted(libraries))}
 
