@@ -350,3 +350,15 @@ def test_addresses_are_chosen_only_where_the_user_chose_the_subnet(docker: Docke
     assert "user specified IP address is supported on user defined networks only" in message
     message = refused(docker, "run", "--rm", "--name", name, "--network", "bridge", "--network-alias", "x", "busybox")
     assert "network-scoped alias" in message.lower() and "networks" in message
+
+
+def test_a_container_that_has_left_its_last_network_can_join_one(docker: Docker, network: str, name: str) -> None:
+    docker.ok("run", "-d", "--name", name, "--network", network, "busybox", "sleep", "1000")
+    docker.ok("network", "disconnect", network, name)
+    assert docker.ok("exec", name, "ls", "/sys/class/net") == "lo"
+    docker.ok("network", "connect", network, name)
+    assert len(docker.ok("exec", name, "ls", "/sys/class/net").split()) == 2
+    docker.ok("network", "disconnect", network, name)
+    docker.ok("restart", "-t", "0", name)
+    docker.ok("network", "connect", network, name)
+    assert len(docker.ok("exec", name, "ls", "/sys/class/net").split()) == 2
