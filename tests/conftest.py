@@ -102,6 +102,13 @@ def docker(engine_host: str, image: str, tmp_path_factory: pytest.TempPathFactor
 
 
 @pytest.fixture
+def modern_cli(docker: Docker) -> None:
+    """Skip where the CLI is older than 28: it lacks a flag that the test wants."""
+    if docker.cli_version < 28:
+        pytest.skip(f"a flag of CLI 28; this is {docker.cli_version}")
+
+
+@pytest.fixture
 def new_name(request: pytest.FixtureRequest, wire: Wire) -> Iterator[Callable[[], str]]:
     """Return a maker of container names; what is still called so afterwards is removed."""
     made: list[str] = []

@@ -93,13 +93,14 @@ def test_read_only_is_recursive(docker: Docker, image: str, nested: Path, flag: 
         ("bind-recursive=enabled", "ro"),
     ],
 )
-@pytest.mark.usefixtures("modern")
+@pytest.mark.usefixtures("modern", "modern_cli")
 def test_bind_recursive(docker: Docker, image: str, nested: Path, flag: str, below: str) -> None:
     words = (f"--mount=type=bind,source={nested},target=/x,readonly,{flag}", image)
     assert "ro" in options(docker, "/x", *words)
     assert below in options(docker, "/x/below", *words)
 
 
+@pytest.mark.usefixtures("modern_cli")
 def test_bind_recursive_disabled_leaves_out_what_is_mounted_below(docker: Docker, image: str, nested: Path) -> None:
     (nested / "below/file").touch()
     words = [image, "ls", "/x/below"]
@@ -281,7 +282,7 @@ def test_an_image_is_mounted_read_only(docker: Docker, image: str, name: str, ma
     assert docker.ok("start", "-a", name) == "hello"
 
 
-@pytest.mark.usefixtures("modern")
+@pytest.mark.usefixtures("modern", "modern_cli")
 def test_the_subpath_of_an_image(docker: Docker, image: str, make_image: MakeImage) -> None:
     flag = f"--mount=type=image,source={make_image(CONTENT)},target=/x,image-subpath="
     assert run(docker, f"{flag}srv/deep", image, "ls", "/x") == "f"
@@ -297,7 +298,7 @@ def test_an_image_that_is_not_there(wire: Wire, image: str) -> None:
     assert (answer.status, answer.message) == (404, "No such image: no/such:latest")
 
 
-@pytest.mark.usefixtures("modern")
+@pytest.mark.usefixtures("modern", "modern_cli")
 def test_the_subpath_of_a_volume(docker: Docker, image: str, name: str, volume: str) -> None:
     script = "mkdir -p /v/a/b; echo hello >/v/a/b/file; ln -s a/b /v/link; ln -s /etc /v/out; ln -s ../.. /v/up"
     run(docker, "-v", f"{volume}:/v", image, "sh", "-c", script)

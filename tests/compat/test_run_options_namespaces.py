@@ -300,6 +300,7 @@ def test_a_sysctl_that_is_missing_is_told_at_the_start(run: Run) -> None:
 # -- what is only kept -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("modern_cli")
 def test_what_only_describes_is_kept(docker: Docker, image: str, name: str, tmp_path: Path) -> None:
     labels = tmp_path / "labels"
     labels.write_text("from=file\n")

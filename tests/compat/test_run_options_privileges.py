@@ -109,7 +109,9 @@ def status_of(run: Run, key: str, *flags: str) -> str:
     ],
     ids=" ".join,
 )
-def test_the_filter_is_chosen(run: Run, flags: list[str], expected: str) -> None:
+def test_the_filter_is_chosen(docker: Docker, run: Run, flags: list[str], expected: str) -> None:
+    if "seccomp=builtin" in flags and docker.cli_version < 23:
+        pytest.skip("the CLI takes `builtin` for a file")
     assert status_of(run, "Seccomp", *flags) == expected
 
 

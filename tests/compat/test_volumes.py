@@ -88,8 +88,9 @@ def test_create_refuses(docker: Docker, words: list[str], message: str) -> None:
 
 
 def test_a_volume_that_is_not_there(docker: Docker) -> None:
-    assert "get nosuch: no such volume" in refused(docker, "volume", "inspect", "nosuch")
-    assert "get nosuch: no such volume" in refused(docker, "volume", "rm", "nosuch")
+    assert "no such volume" in refused(docker, "volume", "inspect", "nosuch").lower()
+    assert "no such volume" in refused(docker, "volume", "rm", "nosuch").lower()
+    assert docker.wire.delete("/volumes/nosuch").json["message"] == "get nosuch: no such volume"
     docker.ok("volume", "rm", "-f", "nosuch")
 
 
@@ -148,8 +149,9 @@ def test_prune_takes_anonymous_ones_that_nobody_has(docker: Docker, image: str, 
     said = docker.ok(*words)
     assert free in said and "Total reclaimed space: 1kB" in said
     left = set(docker.ok("volume", "ls", "-q").splitlines())
-    assert {named, spared, held} <= left and free not in left
-    docker.ok("volume", "prune", "-a", "-f", "--filter", f"label=mark={mark}")
+    assert {spared, held} <= left and free not in left
+    assert (named in left) == (docker.cli_version >= 23)  # older ones speak an API where prune takes those too
+    docker.ok("volume", "prune", *(["-a"] if docker.cli_version >= 23 else []), "-f", "--filter", f"label=mark={mark}")
     assert {named, spared} & set(docker.ok("volume", "ls", "-q").splitlines()) == set()
     assert "invalid filter 'what'" in refused(docker, "volume", "prune", "-f", "--filter", "what=x")
 
