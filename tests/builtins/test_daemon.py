@@ -145,6 +145,9 @@ def test_a_broken_plugin_can_be_tolerated(daemon: Callable[..., Daemon], tmp_pat
         (["-H", "ftp://x"], 1, "ftp://x"),
         (["--config-file", "/nowhere.yaml"], 2, "/nowhere.yaml"),
         (["-l", "loud"], 2, "unable to parse logging level: loud"),
+        (["--default-ulimit", "nofile=many"], 125, 'invalid argument "nofile=many" for "--default-ulimit" flag'),
+        (["--default-ulimit", "nofile=2:1"], 1, "ulimit soft limit must be less than or equal to hard limit: 2 > 1"),
+        (["--default-ulimit", "files=2:2"], 1, "invalid ulimit type: files"),
         (["--frob"], 125, "unknown flag: --frob"),
     ],
 )

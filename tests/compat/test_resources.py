@@ -331,16 +331,20 @@ def test_processes_that_are_too_many_cannot_be_forked(docker: Docker, image: str
     assert "can't fork" in result.err
 
 
+@pytest.mark.parametrize("by", ["flag", "file"])
 def test_daemon_ulimits_hold_for_those_who_say_nothing(
-    new_daemon: Callable[..., Any], tmp_path: Path, image: str
+    new_daemon: Callable[..., Any], tmp_path: Path, image: str, by: str
 ) -> None:
-    daemon = new_daemon("--default-ulimit", "nofile=300:400", "--default-ulimit", "core=0")
+    file = tmp_path / "daemon.json"
+    file.write_text('{"default-ulimits": {"nofile": {"Name": "nofile", "Soft": 300, "Hard": 400}}}')
+    flags = ["--config-file", str(file)] if by == "file" else ["--default-ulimit", "nofile=300:400"]
+    daemon = new_daemon(*flags)
     assert daemon.wire.post("/images/create", busybox_rootfs(), fromSrc="-", repo=image, tag="latest").status == 200
     docker = Docker(daemon.host, tmp_path)
-    script = ["sh", "-c", "ulimit -n; ulimit -Hn; ulimit -c"]
-    assert docker.ok("run", "--rm", "--network", "none", image, *script).split() == ["300", "400", "0"]
+    script = ["sh", "-c", "ulimit -n; ulimit -Hn"]
+    assert docker.ok("run", "--rm", "--network", "none", image, *script).split() == ["300", "400"]
     own = ["--ulimit", "nofile=30:40"]
-    assert docker.ok("run", "--rm", "--network", "none", *own, image, *script).split() == ["30", "40", "0"]
+    assert docker.ok("run", "--rm", "--network", "none", *own, image, *script).split() == ["30", "40"]
 
 
 BAD: list[tuple[str, Any, str]] = [
