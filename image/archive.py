@@ -87,6 +87,10 @@ class Archive:
             raise BadArchive(f"invalid archive: {name!r:.200} has {member.size} bytes, over the limit of {JSON_MAX}")
         return os.pread(self._fd, member.size, member.offset)
 
+    def size(self, name: str) -> int:
+        """The bytes of a member. Raises BadArchive when it is missing."""
+        return self._find(name).size
+
     async def stream(self, name: str) -> AsyncIterator[bytes]:
         """The bytes of a large member."""
         member = self._find(name)

@@ -12,7 +12,7 @@ from windlass.graphdriver.driver import Driver
 from windlass.lib.blobs import Blobs
 from windlass.lib.database import Database
 
-from . import import_, lists, pack, set_, tag
+from . import export, import_, lists, load, pack, set_, tag
 from .store import Store
 
 
@@ -29,6 +29,7 @@ def install(engine: Engine, *, database: Database, graph: Driver, blobs: Blobs, 
         "tag": tag.tag,
         "image_delete": tag.image_delete,
         "import": import_.import_,
+        "image_export": export.image_export,
         "image_set": set_.image_set,
         "image_contents": set_.image_contents,
         "image_keep": set_.image_keep,
@@ -37,5 +38,5 @@ def install(engine: Engine, *, database: Database, graph: Driver, blobs: Blobs, 
     }
     for name, handler in handlers.items():
         engine.register(name, partial(handler, store))
-    engine.register("load", partial(import_.load, store, data_root))
+    engine.register("load", partial(load.load, store, data_root))
     engine.around("delete", partial(tag.after_delete, store))

@@ -1,7 +1,8 @@
 """Keeps the blobs of layers that come in an archive, so that push and save need not make them.
 
 A layer that comes as gzip or zstd is kept as it is. Any other is kept as zstd, which costs a fraction of what gzip
-does; who wants gzip, a push for one, makes it when it is wanted.
+does; who wants gzip, a push for one, makes it when it is wanted. That the tar itself is known, by its digest and size,
+is recorded too: who wants it, a save for one, has only to decompress.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from windlass.lib.blobs import Writer
 from .decompress import decompressed
 from .store import Store
 
-GZIP, ZSTD = "application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.oci.image.layer.v1.tar+zstd"
+TAR = "application/vnd.oci.image.layer.v1.tar"
+GZIP, ZSTD = f"{TAR}+gzip", f"{TAR}+zstd"
 KEPT_AS_IT_IS = {b"\x1f\x8b": GZIP, b"\x28\xb5": ZSTD}
 LEVEL = 1
 AHEAD = 4  # chunks that the unpacking may be ahead of the keeping
@@ -44,7 +46,7 @@ class Keeper:
 
     @asynccontextmanager
     async def keep(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[Keep]:
-        """Keep a layer's blob while it is read through `plain` of what this gives, whose `blob` is there afterwards."""
+        """Keep a layer's blob while it is read through `plain` of what this gives, whose blobs are known afterwards."""
         writer = await self._store.blobs.writer()
         try:
             async with trio.open_nursery() as nursery:
@@ -54,8 +56,8 @@ class Keeper:
                 async with send:
                     yield keep
             size = writer.size
-            keep.blob = Blob(await writer.commit(), size, keep.media_type)
-            self.digests.add(keep.blob.digest)
+            keep.kept = Blob(await writer.commit(), size, keep.media_type)
+            self.digests.add(keep.kept.digest)
         finally:
             writer.close()
 
@@ -69,17 +71,24 @@ class Keep:
     """One layer that is being kept."""
 
     def __init__(self, chunks: AsyncIterator[bytes], send: trio.MemorySendChannel[tuple[bytes, bool]]) -> None:
-        self.blob: Blob | None = None
+        self.kept: Blob | None = None
         self.media_type = ""
+        self._size = 0
         self._is_raw = False
         self._chunks, self._send = chunks, send
 
     async def plain(self) -> AsyncIterator[bytes]:
         """The layer's tar."""
         async for data in decompressed(self._raw()):
+            self._size += len(data)
             if self.media_type == ZSTD and not self._is_raw:
                 await self._send.send((data, False))
             yield data
+
+    def blobs(self, diff_id: str) -> tuple[Blob, ...]:
+        """What the layer is known as: the blob that is kept, and its tar where that is how it came."""
+        assert self.kept is not None
+        return (self.kept,) if self._is_raw else (self.kept, Blob(diff_id, self._size, TAR))
 
     async def _raw(self) -> AsyncIterator[bytes]:
         async for chunk in self._chunks:

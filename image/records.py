@@ -31,11 +31,16 @@ def add_blob(db: sqlite3.Connection, chain: str, blob: Blob) -> set[str]:
 def set_origin(db: sqlite3.Connection, id: str, repository: str, digest: str, manifest: Document) -> None:
     """Record that `repository` has the image as `digest`, with that manifest and so with its blobs."""
     db.execute("INSERT OR REPLACE INTO repo_digests VALUES (?, ?, ?)", (repository, digest, id))
-    row = (id, manifest.digest, manifest.media_type, manifest.content)
-    db.execute("INSERT INTO manifests VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
+    set_manifest(db, id, manifest)
     layers = msgspec.json.decode(manifest.content)["layers"]
     rows = [(layer["digest"], repository) for layer in layers]
     db.executemany("INSERT INTO blob_sources VALUES (?, ?) ON CONFLICT DO NOTHING", rows)
+
+
+def set_manifest(db: sqlite3.Connection, id: str, manifest: Document) -> None:
+    """Record one more manifest of an image."""
+    row = (id, manifest.digest, manifest.media_type, manifest.content)
+    db.execute("INSERT INTO manifests VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", row)
 
 
 def drop_blobs(db: sqlite3.Connection) -> set[str]:

@@ -80,7 +80,7 @@ class _Incoming:
         except BaseExceptionGroup as group:
             raise first_error(group) from group
         triples = zip(self._chains, self._sizes, self._sources, strict=True)
-        return [Layer(chain, size, source.blob) for chain, size, source in triples]
+        return [Layer(chain, size, (source.blob,)) for chain, size, source in triples]
 
     async def _bring_one(self, at: int) -> None:
         source = self._sources[at]

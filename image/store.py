@@ -85,11 +85,11 @@ MIGRATIONS = [
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer of an image: its chain id, the bytes of its files, and the blob that it came as."""
+    """One layer of an image: its chain id, the bytes of its files, and the blobs that it is known as."""
 
     chain: str
     size: int
-    blob: Blob | None = None
+    blobs: tuple[Blob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +138,18 @@ class Store:
         self.tombstones = {id for (id,) in rows}
 
     async def add(
-        self, config: bytes, layers: list[Layer], names: list[Reference], origin: Origin | None = None
+        self,
+        config: bytes,
+        layers: list[Layer],
+        names: list[Reference],
+        origin: Origin | None = None,
+        *,
+        manifest: Document | None = None,
     ) -> str:
-        """Put an image on record with its names, which move if another has them; return its id."""
+        """Put an image on record with its names, which move if another has them; return its id.
+
+        `manifest` is the one that it came with, when it did not come from a registry.
+        """
         id = f"sha256:{hashlib.sha256(config).hexdigest()}"
         size = sum(layer.size for layer in layers)
 
@@ -154,9 +163,11 @@ class Store:
             )
             rows = [(id, at, layer.chain, layer.size) for at, layer in enumerate(layers)]
             db.executemany("INSERT INTO image_layers VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING", rows)
-            records.set_blobs(db, [(layer.chain, layer.blob) for layer in layers if layer.blob])
+            records.set_blobs(db, [(layer.chain, blob) for layer in layers for blob in layer.blobs])
             if origin is not None:
                 records.set_origin(db, id, origin.repository, origin.digest, origin.manifest)
+            if manifest is not None:
+                records.set_manifest(db, id, manifest)
             _set_tags(db, id, names)
 
         await self._database.write(insert)
@@ -267,6 +278,17 @@ class Store:
         """The repositories that have the blob."""
         query = "SELECT repository FROM blob_sources WHERE digest = ? ORDER BY repository"
         return await self._database.read(lambda db: [row[0] for row in db.execute(query, (digest,))])
+
+    async def owner(self, name: Reference) -> str:
+        """The id of the image that has the tag `name`; empty when none has."""
+        query = "SELECT image FROM tags WHERE repository = ? AND tag = ?"
+        row = await self._database.read(lambda db: db.execute(query, (name.repository, name.tag)).fetchone())
+        return row[0] if row else ""
+
+    async def tags_of(self, repository: str) -> list[str]:
+        """The tags that a repository has here."""
+        query = "SELECT tag FROM tags WHERE repository = ? ORDER BY tag"
+        return await self._database.read(lambda db: [tag for (tag,) in db.execute(query, (repository,))])
 
     async def strangers(self, digests: set[str]) -> set[str]:
         """Those of `digests` that no layer has."""

@@ -14,6 +14,7 @@ from msgspec import Meta
 from windlass.engine.signature import Signature
 
 Name = Annotated[str, Meta(description="Image reference, id, or unique prefix of an id.")]
+Platform = Annotated[str, Meta(description="OS/ARCH[/VARIANT], or JSON: what the image must be for.")]
 Filters = Annotated[dict[str, list[str] | dict[str, bool]], Meta(description="What to keep, by Docker's filter names.")]
 
 
@@ -215,8 +216,21 @@ class Load(Signature[list[str]], frozen=True):
     """Load images from a docker-archive or OCI-layout tar on stdin. Gives their names, or ids where they have none."""
 
     NAME: ClassVar[str] = "load"
-    quiet: bool = False
-    platform: str = ""
+    quiet: Annotated[bool, Meta(description="No progress.")] = True
+    platform: Platform = ""
+
+
+class ImageExport(Signature[None], frozen=True):
+    """Write images to stdout, as a tar that is a docker-archive and an OCI layout in one.
+
+    Of a repository without a tag all tags are saved, of an id the image without a name. Raises NotFound.
+    """
+
+    NAME: ClassVar[str] = "image_export"
+    READONLY: ClassVar[bool] = True
+    names: Annotated[list[str], Meta(description="References or ids.")] = []
+    name: Annotated[str, Meta(description="One reference or id, instead of names.")] = ""
+    platform: Platform = ""
 
 
 class ImageSet(Signature[str], frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from typing import Any
 
@@ -11,8 +12,9 @@ import pytest
 
 from tests.image.support import Images, archive, link, manifest, oci
 from tests.support.images import compress, config_blob, digest, docker_archive, layer, oci_layout
-from windlass.engine.errors import BadParameter
-from windlass.image import import_
+from windlass.engine.errors import BadParameter, JobError
+from windlass.engine.events import Progress
+from windlass.image import config, contents
 
 pytestmark = pytest.mark.root
 
@@ -178,6 +180,10 @@ HOSTILE: dict[str, bytes] = {
     "digest of another kind": indexed({"manifests": [{"digest": "md5:" + "0" * 32}]}),
     "blob missing": indexed({"manifests": [{"digest": digest(b"x")}]}),
     "index and manifest in one": twin_headed(),
+    "index malformed beside a manifest": archive(
+        {"c": CONFIG, "l": LOW, "manifest.json": manifest("c", ["l"], "a:1"), "index.json": b"[]"}
+    ),
+    "a name with a digest": one(RepoTags=["a@sha256:" + "0" * 64]),
     "manifest not its digest": oci([LOW], "a:1", {"manifest": b"{}"}),
     "config not its digest": oci([LOW], "a:1", {"config": config_blob([LOW], User="0")}),
     "layer not its digest": oci([LOW], "a:1", {"layer0": HIGH}),
@@ -206,7 +212,7 @@ async def test_a_failed_load_leaves_what_was_there(images: Images) -> None:
 
 async def test_indexes_that_multiply_are_refused(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten indexes, each naming the next one ten times, would be ten billion manifests."""
-    monkeypatch.setattr(import_, "MANIFESTS_MAX", 100)
+    monkeypatch.setattr(contents, "MANIFESTS_MAX", 100)
     members: dict[str, bytes | tarfile.TarInfo] = {}
     text = json.dumps({"manifests": []}).encode()
     for _ in range(10):
@@ -233,4 +239,89 @@ async def test_of_an_index_for_many_machines_ours_is_taken(images: Images) -> No
     blobs = {name: data for _, members in made for name, data in members.items()}
     data = indexed({"manifests": [entry for entry, _ in made]}, **blobs)
     (id,) = await images.run("load", stdin=data)
-    assert (await images.run("image_inspect", id)).Config["Labels"] == {"for": import_.config.host_architecture()}
+    assert (await images.run("image_inspect", id)).Config["Labels"] == {"for": config.host_architecture()}
+
+
+async def test_progress_is_told_unless_the_client_wants_quiet(images: Images) -> None:
+    data = docker_archive([LOW, HIGH], "a:1")
+    await images.run("load", stdin=data, quiet=False)
+    told = {event.id: event for event in images.said if isinstance(event, Progress)}
+    assert {id: (event.status, event.current, event.total) for id, event in told.items()} == {
+        digest(each)[7:19]: ("Loading layer", len(each), len(each)) for each in (LOW, HIGH)
+    }
+    await images.run("image_delete", "a:1")
+    await images.run("load", stdin=data)
+    assert not [event for event in images.said if isinstance(event, Progress)]
+
+
+async def test_a_name_that_moves_is_told(images: Images) -> None:
+    await images.run("load", stdin=docker_archive([LOW], "a:1"))
+    assert await images.run("load", stdin=docker_archive([HIGH], "a:1")) == ["a:1"]
+    assert images.output == (
+        f"The image a:1 already exists, renaming the old one with ID {digest(CONFIG)} to empty string\n"
+        "Loaded image: a:1\n"
+    )
+
+
+@pytest.mark.parametrize("form", ["docker", "oci"])
+async def test_the_platform_that_is_asked_for_is_loaded(images: Images, form: str) -> None:
+    config = json.dumps(json.loads(CONFIG) | {"architecture": "arm64", "variant": "v8"}).encode()
+    entries = [
+        {"Config": "c", "RepoTags": ["a:ours"], "Layers": ["l"]},
+        {"Config": "d", "RepoTags": ["a:theirs"], "Layers": ["l"]},
+    ]
+    data = archive({"c": CONFIG, "d": config, "l": LOW, "manifest.json": json.dumps(entries).encode()})
+    if form == "oci":
+        document = json.dumps({"config": {"digest": digest(config)}, "layers": [{"digest": digest(LOW)}]}).encode()
+        platform = {"os": "linux", "architecture": "arm64", "variant": "v8"}
+        missing = {"digest": digest(b"not here"), "platform": {"os": "linux", "architecture": "amd64"}}
+        index = {"manifests": [missing, {"digest": digest(document), "platform": platform}]}
+        data = indexed(index, **{f"blobs/sha256/{digest(each)[7:]}": each for each in (config, document, LOW)})
+    wanted = '{"os": "linux", "architecture": "arm64"}'
+    (name,) = await images.run("load", stdin=data, platform=wanted)
+    assert (await images.run("image_inspect", name)).Architecture == "arm64"
+    with pytest.raises(BadParameter, match="no image for linux/riscv64"):
+        await images.run("load", stdin=data, platform='{"os": "linux", "architecture": "riscv64"}')
+    assert len(await images.list()) == 1
+
+
+async def test_a_bomb_ends_when_the_disk_would_fill_up(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once as the whole archive, once as a layer in it."""
+    monkeypatch.setattr("windlass.image.decompress.CHECK", 1 << 20)
+    full = os.statvfs_result((4096, 4096, 1000, 10, 10, 1000, 10, 10, 0, 255))
+    bomb = compress(layer(zeros="0" * (20 << 20)), "gzip")
+    inside = archive({"c": CONFIG, "l": bomb, "manifest.json": manifest("c", ["l"], "a:1")})
+    for data in (bomb, inside):
+        with monkeypatch.context() as patch, pytest.raises(JobError, match="No space left"):
+            patch.setattr("windlass.image.decompress.os.statvfs", lambda _: full)
+            await images.run("load", stdin=data)
+        assert await images.is_empty()
+
+
+async def test_what_would_steer_overlayfs_is_no_part_of_a_layer(images: Images) -> None:
+    """`trusted.overlay.*` and `user.overlay.*` of an archive are dropped; a sparse file of GNU's is refused."""
+    info = tarfile.TarInfo("f")
+    keys = ("trusted.overlay.redirect", "user.overlay.opaque", "trusted.overlay.opaque")
+    info.pax_headers = {f"SCHILY.xattr.{key}": "y" for key in keys} | {"SCHILY.xattr.user.kept": "y"}
+    evil = tar_of(info)
+    config = config_blob([evil])
+    await images.run("load", stdin=archive({"c": config, "l": evil, "manifest.json": manifest("c", ["l"], "a:1")}))
+    (chain,) = await images.graph.layers()
+    assert os.listxattr(images.graph.root / "layers" / chain / "diff" / "f") == ["user.kept"]
+
+
+def tar_of(info: tarfile.TarInfo) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(info)
+    return buffer.getvalue()
+
+
+async def test_a_sparse_file_of_exabytes_is_refused(images: Images) -> None:
+    info = tarfile.TarInfo("f")
+    info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(8 << 60)}
+    evil = tar_of(info)
+    data = archive({"c": config_blob([evil]), "l": evil, "manifest.json": manifest("c", ["l"], "a:1")})
+    with pytest.raises(BadParameter, match="sparse"):
+        await images.run("load", stdin=data)
+    assert await images.is_empty()
