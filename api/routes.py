@@ -33,7 +33,7 @@ SYSTEM = (
     Route("GET", "/version", "version"),
     Route("GET", "/info", "info"),
     Route("GET", "/events", "events", query=("since", "until", "filters"), kind="raw", cancel=True, live=True),
-    Route("GET", "/system/df", "system_df", query=("type",)),
+    Route("GET", "/system/df", "system_df", query=("type",), render=wire.disk_usage),
     Route("POST", "/auth", "auth", body="json"),
 )
 
@@ -93,7 +93,8 @@ EXECS = (
 )
 
 IMAGES = (
-    Route("GET", "/images/json", "images", query=("all", "filters", "filter", "shared-size", "digests", "manifests")),
+    Route("GET", "/images/json", "images", render=wire.images,
+          query=("all", "filters", "filter", "shared-size=shared_size", "digests", "manifests")),
     Route("POST", "/images/create", "import", when="fromSrc", body="stdin", kind="progress", cancel=True,
           query=("fromSrc", "repo", "tag", "message", "changes", "platform"), render=wire.status),
     Route("POST", "/images/create", "pull", query=("fromImage", "tag", "platform"), headers=AUTH, kind="progress",

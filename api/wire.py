@@ -44,7 +44,31 @@ def image(result: Any, version: Version) -> Any:
     Docker leaves it out from 1.45 on, and Compose 1.29, which asks for our newest version, fails without it.
     """
     shown = msgspec.to_builtins(result)
-    return shown | {"ContainerConfig": Config()} if isinstance(shown, dict) else shown
+    if not isinstance(shown, dict):
+        return shown
+    if version >= (1, 44):
+        shown.pop("VirtualSize", None)
+    return shown | {"ContainerConfig": Config()}
+
+
+def images(result: Any, version: Version) -> Any:
+    """A list of images: VirtualSize was left out in 1.44, the `<none>` of an image without names in 1.43."""
+    shown = msgspec.to_builtins(result)
+    for each in shown if isinstance(shown, list) else ():
+        if version >= (1, 44):
+            each.pop("VirtualSize", None)
+        if version < (1, 43) and not each["RepoTags"] and not each["RepoDigests"]:
+            each |= {"RepoTags": ["<none>:<none>"], "RepoDigests": ["<none>@<none>"]}
+    return shown
+
+
+def disk_usage(result: Any, version: Version) -> Any:
+    """What takes disk space: below 1.42 the build cache's size is a number of its own."""
+    shown = msgspec.to_builtins(result)
+    if not isinstance(shown, dict):
+        return shown
+    builder = {"BuilderSize": 0} if version < (1, 42) else {}
+    return shown | {"Images": images(shown.get("Images"), version)} | builder
 
 
 def line(event: Event) -> bytes | None:

@@ -7,12 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import trio
+
 from windlass.engine import Engine
 from windlass.graphdriver.driver import Driver
 from windlass.lib.blobs import Blobs
 from windlass.lib.database import Database
 
-from . import export, import_, lists, load, pack, set_, tag
+from . import delete, export, import_, lists, load, pack, set_, tag, usage
 from .store import Store
 
 
@@ -27,8 +29,9 @@ def install(engine: Engine, *, database: Database, graph: Driver, blobs: Blobs, 
         "image_get": lists.image_get,
         "history": lists.history,
         "tag": tag.tag,
-        "image_delete": tag.image_delete,
+        "image_delete": delete.image_delete,
         "import": import_.import_,
+        "system_df": usage.system_df,
         "image_export": export.image_export,
         "image_set": set_.image_set,
         "image_contents": set_.image_contents,
@@ -38,5 +41,6 @@ def install(engine: Engine, *, database: Database, graph: Driver, blobs: Blobs, 
     }
     for name, handler in handlers.items():
         engine.register(name, partial(handler, store))
+    engine.register("images_prune", partial(delete.images_prune, store, trio.Lock()))
     engine.register("load", partial(load.load, store, data_root))
-    engine.around("delete", partial(tag.after_delete, store))
+    engine.around("delete", partial(delete.after_delete, store))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Callable
-from fnmatch import fnmatchcase
+from collections import Counter
 from typing import Any
 
+import msgspec
+
 from windlass.engine import Job
-from windlass.engine.errors import BadParameter, NotFound
+from windlass.engine.errors import BadParameter
+from windlass.jobs.container_views import Summary
 from windlass.jobs.images import (
     GraphDriver,
     History,
@@ -20,43 +20,57 @@ from windlass.jobs.images import (
     ImageRecord,
     Images,
     ImageSummary,
+    ManifestData,
+    ManifestSize,
+    ManifestSummary,
     RootFS,
 )
-from windlass.lib import reference, timestamp
+from windlass.lib import reference
 from windlass.lib.reference import InvalidReference
 
+from . import filters, platforms
 from .config import host_architecture
+from .filters import created, created_of
 from .store import Image, Store
-
-Keep = Callable[[Image], bool]
-
-
-def created(image: Image) -> int:
-    """Seconds since the epoch; 0 when the configuration does not say, or nonsense."""
-    try:
-        return timestamp.parse(str(image.config.get("created"))) // timestamp.SECOND
-    except (ValueError, OverflowError):
-        return 0
+from .users import containers, images_of
 
 
 async def images(store: Store, job: Job[Images]) -> list[ImageSummary]:
     """List images, newest first."""
     params = job.params
-    filters = {key: _values(value) for key, value in params.filters.items()}
+    wanted = filters.parse(params.filters, filters.LIST)
     if params.filter:
-        filters.setdefault("reference", []).append(params.filter)
+        wanted.setdefault("reference", []).append(params.filter)
+    keeps = await filters.keeps(store, wanted)
     found = await store.all()
-    keeps = [await _keep(store, name, values) for name, values in filters.items()]
-    kept = [image for image in found if all(keep(image) for keep in keeps)]
-    return [_summary(image, filters.get("reference")) for image in sorted(kept, key=created, reverse=True)]
+    kept = sorted((image for image in found if all(keep(image) for keep in keeps)), key=created, reverse=True)
+    summaries = [_summary(image, wanted.get("reference")) for image in kept]
+    if params.shared_size:
+        shared = shared_sizes(found)
+        summaries = [msgspec.structs.replace(each, SharedSize=shared[each.Id]) for each in summaries]
+    if params.manifests:
+        users = await containers(job)
+        summaries = [
+            msgspec.structs.replace(each, Manifests=await _manifests(store, each, users)) for each in summaries
+        ]
+    return summaries
+
+
+def shared_sizes(found: list[Image]) -> dict[str, int]:
+    """By id, the bytes of the layers that an image shares with others."""
+    count = Counter(layer.chain for image in found for layer in image.layers)
+    return {image.id: sum(layer.size for layer in image.layers if count[layer.chain] > 1) for image in found}
 
 
 def _summary(image: Image, patterns: list[str] | None) -> ImageSummary:
-    tags = [tag for tag in image.tags if patterns is None or any(_fits(tag, p) for p in patterns)]
+    tags, digests = (
+        [name for name in names if patterns is None or filters.fits(name, patterns)]
+        for names in (image.tags, image.digests)
+    )
     return ImageSummary(
         Id=image.id,
         RepoTags=tags,
-        RepoDigests=list(image.digests),
+        RepoDigests=digests,
         Created=created(image),
         Size=image.size,
         Labels=image.run_config.get("Labels"),
@@ -64,65 +78,41 @@ def _summary(image: Image, patterns: list[str] | None) -> ImageSummary:
     )
 
 
-def _values(value: list[str] | dict[str, bool]) -> list[str]:
-    return list(value) if isinstance(value, list) else [key for key, on in value.items() if on]
+async def _manifests(store: Store, summary: ImageSummary, users: list[Summary]) -> list[ManifestSummary]:
+    """The manifests that an image is known by, as an image store of many platforms shows them."""
+    content = await store.contents(summary.Id)
+    config = msgspec.json.decode(content.config)
+    using = [container.Id for container in users if summary.Id in images_of(container)]
+    found = []
+    for document in content.manifests:
+        layers = msgspec.json.decode(document.content)["layers"]
+        here = [layer["size"] for layer in layers if await store.blobs.has(layer["digest"])]
+        size = len(document.content) + len(content.config) + sum(here)
+        platform = {key: value for key in ("architecture", "os", "variant") if (value := config.get(key))}
+        found.append(
+            ManifestSummary(
+                ID=document.digest,
+                Descriptor={
+                    "mediaType": document.media_type, "digest": document.digest, "size": len(document.content)
+                },
+                Available=len(here) == len(layers),
+                Size=ManifestSize(Content=size, Total=size + summary.Size),
+                ImageData=ManifestData(platform, using, {"Unpacked": summary.Size}),
+            )
+        )  # fmt: skip
+    return found
 
 
-async def _keep(store: Store, name: str, values: list[str]) -> Keep:
-    """A filter by Docker's name. Raises BadParameter for one that there is not."""
-    if name == "dangling":
-        wanted = _boolean(values)
-        return lambda image: (not image.tags) == wanted
-    if name == "reference":
-        return lambda image: any(_fits(tag, value) for tag in image.tags for value in values)
-    if name == "label":
-        return lambda image: all(_has_label(image, value) for value in values)
-    if name in ("before", "since"):
-        times = [created(await store.find(value)) for value in values]
-        if name == "before":
-            return lambda image: all(created(image) < time for time in times)
-        return lambda image: all(created(image) > time for time in times)
-    if name == "until":
-        if len(values) != 1:
-            raise BadParameter("more than one until filter specified", key="filters")
-        until = _until(values[0])
-        return lambda image: created(image) < until
-    raise BadParameter(f"invalid filter '{name}'", key="filters")
-
-
-def _until(value: str) -> float:
-    """Seconds since the epoch: a point in time, or how long ago (`1h30m`). Raises BadParameter."""
-    ago = re.fullmatch(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s)?", value, re.ASCII)
-    if value and ago:
-        hours, minutes, seconds = (int(part or 0) for part in ago.groups())
-        return time.time() - hours * 3600 - minutes * 60 - seconds
-    try:
-        return timestamp.parse(value) / timestamp.SECOND
-    except ValueError as exc:
-        raise BadParameter(f"invalid filter 'until={value:.100}': {exc}", key="filters") from None
-
-
-def _boolean(values: list[str]) -> bool:
-    if len(values) == 1 and values[0].lower() in ("1", "true", "0", "false"):
-        return values[0].lower() in ("1", "true")
-    raise BadParameter(f"invalid filter 'dangling={values}'", key="filters")
-
-
-def _fits(tag: str, pattern: str) -> bool:
-    """Docker's match: a glob on the familiar name, with or without the tag; `*` does not cross a slash."""
-    name = tag.rpartition(":")[0]
-    return any(text.count("/") == pattern.count("/") and fnmatchcase(text, pattern) for text in (tag, name))
-
-
-def _has_label(image: Image, wanted: str) -> bool:
-    key, equals, value = wanted.partition("=")
-    labels = image.run_config.get("Labels") or {}
-    return key in labels and (not equals or labels[key] == value)
+async def _found(store: Store, job: Job[ImageInspect] | Job[ImageGet] | Job[History]) -> Image:
+    """The image that a job is about. Raises NotFound when it is not there, or for another platform than is wanted."""
+    image = await store.find(job.params.name)
+    platforms.check(image, job.params.name, platforms.parse(job.params.platform))
+    return image
 
 
 async def image_inspect(store: Store, job: Job[ImageInspect]) -> ImageInfo:
     """Tell all about an image."""
-    image = await store.find(job.params.name)
+    image = await _found(store, job)
     config = image.config
     return ImageInfo(
         Id=image.id,
@@ -146,15 +136,8 @@ async def image_inspect(store: Store, job: Job[ImageInspect]) -> ImageInfo:
 
 async def image_get(store: Store, job: Job[ImageGet]) -> ImageRecord:
     """Find an image for a container to be made from."""
-    name, platform = job.params.name, job.params.platform
-    image = await store.find(name)
+    image = await _found(store, job)
     os, architecture = image.config.get("os") or "linux", image.config.get("architecture") or host_architecture()
-    wanted = platform.split("/")
-    if platform and [os, architecture][: len(wanted)] != wanted[:2]:
-        raise NotFound(
-            f"image with reference {name} was found but its platform ({os}/{architecture}) does not match the"
-            f" specified platform ({platform})"
-        )
     return ImageRecord(
         id=image.id,
         config=image.run_config,
@@ -168,7 +151,7 @@ async def image_get(store: Store, job: Job[ImageGet]) -> ImageRecord:
 
 async def history(store: Store, job: Job[History]) -> list[HistoryItem]:
     """List the steps in which an image was made, newest first."""
-    image = await store.find(job.params.name)
+    image = await _found(store, job)
     steps = [step for step in image.config.get("history") or [] if isinstance(step, dict)]
     sizes = [layer.size for layer in image.layers]
     items = []
@@ -182,7 +165,7 @@ async def history(store: Store, job: Job[History]) -> list[HistoryItem]:
 
 
 def _step(step: dict[str, Any], size: int) -> HistoryItem:
-    at = created(Image("", {"created": step.get("created")}, (), (), (), 0))
+    at = created_of(step.get("created"))
     return HistoryItem("<missing>", at, str(step.get("created_by") or ""), None, size, str(step.get("comment") or ""))
 
 

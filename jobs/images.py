@@ -1,4 +1,4 @@
-"""The image family: import, load, images, image_inspect, image_get, tag, image_delete, history.
+"""The image family: import, load, image_export, images, image_inspect, image_get, tag, image_delete, history, pruning.
 
 `name` is a reference (`busybox`, `busybox:1.36`, `name@sha256:…`), an image id, or a unique prefix of one.
 """
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Protocol
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from windlass.engine.signature import Signature
 
@@ -54,6 +54,32 @@ class ImageInfo(msgspec.Struct, frozen=True):
     VirtualSize: int = 0
 
 
+class ManifestSize(msgspec.Struct, frozen=True):
+    """Bytes: of the blobs that are here, and with what is unpacked of them."""
+
+    Content: int
+    Total: int
+
+
+class ManifestData(msgspec.Struct, frozen=True):
+    """What a manifest's image is for, and who uses it."""
+
+    Platform: dict[str, str]
+    Containers: list[str]
+    Size: dict[str, int]
+
+
+class ManifestSummary(msgspec.Struct, frozen=True):
+    """One manifest that an image is known by (Docker API: ImageManifestSummary)."""
+
+    ID: str
+    Descriptor: dict[str, str | int]
+    Available: Annotated[bool, Meta(description="All its blobs are kept here.")]
+    Size: ManifestSize
+    ImageData: ManifestData
+    Kind: str = "image"
+
+
 class ImageSummary(msgspec.Struct, frozen=True):
     """One image in a list. `Created` is seconds since the epoch."""
 
@@ -67,6 +93,7 @@ class ImageSummary(msgspec.Struct, frozen=True):
     SharedSize: int = -1
     Containers: int = -1
     VirtualSize: int = 0
+    Manifests: list[ManifestSummary] | UnsetType = UNSET
 
 
 class ImageRecord(msgspec.Struct, frozen=True):
@@ -152,6 +179,8 @@ class Images(Signature[list[ImageSummary]], frozen=True):
     filters: Filters = {}
     filter: Annotated[str, Meta(description="Reference, for old clients.")] = ""
     digests: bool = False
+    shared_size: Annotated[bool, Meta(description="Fill in SharedSize.")] = False
+    manifests: Annotated[bool, Meta(description="Fill in Manifests.")] = False
 
 
 class ImageInspect(Signature[ImageInfo], frozen=True):
@@ -160,6 +189,7 @@ class ImageInspect(Signature[ImageInfo], frozen=True):
     NAME: ClassVar[str] = "image_inspect"
     READONLY: ClassVar[bool] = True
     name: Name
+    platform: Platform = ""
 
 
 class ImageGet(Signature[ImageRecord], frozen=True):
@@ -168,7 +198,7 @@ class ImageGet(Signature[ImageRecord], frozen=True):
     NAME: ClassVar[str] = "image_get"
     READONLY: ClassVar[bool] = True
     name: Name
-    platform: Annotated[str, Meta(description="OS[/ARCH[/VARIANT]] that it must have.")] = ""
+    platform: Platform = ""
 
 
 class Tag(Signature[None], frozen=True):
@@ -188,8 +218,25 @@ class ImageDelete(Signature[list[Deleted]], frozen=True):
 
     NAME: ClassVar[str] = "image_delete"
     name: Name
-    force: bool = False
-    noprune: bool = False
+    force: Annotated[bool, Meta(description="Also when stopped containers use it, or it has several names.")] = False
+    noprune: Annotated[bool, Meta(description="Leave parents; images have none here.")] = False
+    platforms: Annotated[list[str], Meta(description="Each one that the image must be for, as JSON.")] = []
+
+
+class ImagesPruned(msgspec.Struct, frozen=True):
+    """What `images_prune` took away; SpaceReclaimed in bytes."""
+
+    ImagesDeleted: list[Deleted] | None
+    SpaceReclaimed: int
+
+
+class ImagesPrune(Signature[ImagesPruned], frozen=True):
+    """Take away the images that no container stands on: those without a tag, or with dangling=false all."""
+
+    NAME: ClassVar[str] = "images_prune"
+    filters: Annotated[
+        dict[str, list[str] | dict[str, bool]], Meta(description="dangling, until, label, label!: which to take.")
+    ] = {}
 
 
 class History(Signature[list[HistoryItem]], frozen=True):
@@ -198,6 +245,7 @@ class History(Signature[list[HistoryItem]], frozen=True):
     NAME: ClassVar[str] = "history"
     READONLY: ClassVar[bool] = True
     name: Name
+    platform: Platform = ""
 
 
 class Import(Signature[str], frozen=True):
