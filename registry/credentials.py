@@ -37,7 +37,8 @@ def parse_auth(text: str) -> Sent:
         return Sent()
     try:
         data = base64.urlsafe_b64decode(text.strip().replace("+", "-").replace("/", "_") + "==")
-        value: Any = parse_json(data, "X-Registry-Auth") or {}
+        value: Any = parse_json(data, "X-Registry-Auth")
+        value = {} if value is None else value
         return msgspec.convert({k.lower(): v for k, v in value.items() if v is not None}, Sent)
     except (binascii.Error, ValueError, AttributeError, JobError, msgspec.ValidationError):
         raise BadParameter("invalid X-Registry-Auth header: it is base64url of a JSON object", key="auth") from None

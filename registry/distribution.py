@@ -23,8 +23,7 @@ async def distribution_inspect(settings: Settings, job: Job[DistributionInspect]
     endpoints = await resolve(job, ref, params.auth)
     async with opened(settings, endpoints) as source:
         try:
-            document = await source.document(ref.digest or ref.tag)
-            value = manifest.parse(document, ref.familiar)
+            document, value = await source.document(ref.digest or ref.tag)
             platforms = _of_index(value) if manifest.is_index(value) else [await _of_image(source, value)]
         except RegistryError as exc:
             raise errors.of_pull(exc, ref) from exc

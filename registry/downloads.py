@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 BUFFER = 1 << 20  # bytes that are written at a time
 INTERVAL = 0.1  # seconds between two lines of progress of one blob
+FAILED = "filesystem layer verification failed"  # in Docker's words
 SHORT = 12  # digits of a digest that people see
 
 Told = Callable[[str, int, int], None]  # status, bytes, of how many
@@ -76,22 +77,22 @@ class Downloads:
         if not self._slots.value:
             download.tell("Waiting")
         async with self._slots:
-            writer = await self.blobs.writer(blob.digest)
-            try:
-                await self._from_any(download, blob, sources, writer)
-            except OSError as exc:
-                raise JobError(f"failed to write the layer {blob.digest}: {exc.strerror}") from exc
-            finally:
-                writer.close()
+            for source in sources:
+                try:
+                    await self._from_one(download, blob, source)
+                    return
+                except (Unreachable, RegistryError, BadImage):
+                    if source is sources[-1]:
+                        raise
 
-    async def _from_any(self, download: Download, blob: Blob, sources: list[Open], writer: Writer) -> None:
-        for source in sources:
-            try:
-                await self._persist(download, blob, source, writer)
-                return
-            except (Unreachable, RegistryError):
-                if source is sources[-1]:
-                    raise
+    async def _from_one(self, download: Download, blob: Blob, source: Open) -> None:
+        writer = await self.blobs.writer(blob.digest)
+        try:
+            await self._persist(download, blob, source, writer)
+        except OSError as exc:
+            raise JobError(f"failed to write the layer {blob.digest}: {exc.strerror}") from exc
+        finally:
+            writer.close()
 
     async def _persist(self, download: Download, blob: Blob, source: Open, writer: Writer) -> None:
         """Fetch until the blob is whole and right; attempts that bring nothing are counted."""
@@ -125,16 +126,14 @@ async def _receive(download: Download, blob: Blob, source: Open, writer: Writer)
             raise
         await writer.restart()  # it knows of fewer bytes than are here
         raise Unreachable(str(exc)) from exc
+    buffer, due = bytearray(), 0.0
     try:
         await _check_head(response, blob, writer)
-        buffer, due = bytearray(), 0.0
         async for chunk in response.aiter_raw():
             buffer += chunk
             if writer.size + len(buffer) > blob.size:
                 await writer.discard()
-                raise BadImage(
-                    f"filesystem layer verification failed for digest {blob.digest}: more than {blob.size} bytes"
-                )
+                raise BadImage(f"{FAILED} for digest {blob.digest}: more than {blob.size} bytes")
             if len(buffer) >= BUFFER:
                 await writer.write(buffer)
                 buffer = bytearray()
@@ -142,12 +141,11 @@ async def _receive(download: Download, blob: Blob, source: Open, writer: Writer)
                 download.tell("Downloading", writer.size + len(buffer), blob.size)
                 due = time.monotonic() + INTERVAL
     except httpx.TransportError as exc:
-        await writer.write(buffer)
         raise Unreachable(f'Get "{_shown(response)}": {reason(exc)}') from exc
-    finally:
+    finally:  # what has come is kept, whatever has ended this
         with trio.CancelScope(shield=True):
             await response.aclose()
-    await writer.write(buffer)
+            await writer.write(buffer)
     if writer.size < blob.size:
         raise Unreachable(f'Get "{_shown(response)}": unexpected EOF after {writer.size} of {blob.size} bytes')
 
@@ -165,9 +163,7 @@ async def _check_head(response: httpx.Response, blob: Blob, writer: Writer) -> N
     length = response.headers.get("content-length", "")
     if length.isdigit() and int(length) != blob.size:
         await writer.discard()
-        raise BadImage(
-            f"filesystem layer verification failed for digest {blob.digest}: {length} bytes instead of {blob.size}"
-        )
+        raise BadImage(f"{FAILED} for digest {blob.digest}: {length} bytes instead of {blob.size}")
 
 
 async def _is_right(blob: Blob, writer: Writer) -> bool:
@@ -179,7 +175,7 @@ async def _is_right(blob: Blob, writer: Writer) -> bool:
         await writer.restart()
         return False
     await writer.discard()
-    raise BadImage(f"filesystem layer verification failed for digest {blob.digest}")
+    raise BadImage(f"{FAILED} for digest {blob.digest}")
 
 
 def _shown(response: httpx.Response) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from windlass.engine import Job
 from windlass.engine.errors import JobError
@@ -19,6 +19,9 @@ from .names import canonical
 from .retry import retried
 from .session import Session
 from .settings import Settings
+
+T = TypeVar("T")
+Read = Callable[[Any, bytes], T]
 
 NOWHERE = "https://nowhere.invalid"  # an endpoint that is never asked itself
 
@@ -36,17 +39,17 @@ class Source:
         self.sessions = sessions
         self.outside = outside
 
-    async def ask(self, path: str, accept: str, limit: int) -> tuple[Any, bytes]:
-        """GET /v2/REPOSITORY/`path` from the first endpoint that has it: headers and body.
+    async def ask(self, path: str, accept: str, read: Read[T]) -> T:
+        """GET /v2/REPOSITORY/`path` from the first endpoint that has it; `read` makes something of headers and body.
 
-        A mirror that cannot is passed over, and so is TLS to an insecure registry that has none. Raises what the
-        last one raised. Those that failed are not asked again.
+        A mirror that cannot, or sends what `read` refuses, is passed over, and so is TLS to an insecure registry that
+        has none: they are not asked again. Raises what the last one raised.
         """
         while True:
             session = self.sessions[0]
             is_last = len(self.sessions) == 1
             try:
-                return await self._ask_one(session, path, accept, limit, self.settings.attempts if is_last else 1)
+                return read(*await self._ask_one(session, path, accept, self.settings.attempts if is_last else 1))
             except JobError as exc:
                 may_go_on = session.endpoint.is_mirror or (isinstance(exc, Unreachable) and not session.was_reached)
                 if is_last or not may_go_on:
@@ -54,12 +57,12 @@ class Source:
                 logger.info("%s, trying the next endpoint", exc)
                 del self.sessions[0]
 
-    async def _ask_one(self, session: Session, path: str, accept: str, limit: int, attempts: int) -> tuple[Any, bytes]:
+    async def _ask_one(self, session: Session, path: str, accept: str, attempts: int) -> tuple[Any, bytes]:
         url = f"/v2/{session.endpoint.repository}/{path}"
 
         async def once() -> tuple[Any, bytes] | Unreachable:
             try:
-                return await session.read("GET", url, limit, {"Accept": accept})
+                return await session.read("GET", url, manifest.DOCUMENT_MAX, {"Accept": accept})
             except Unreachable as exc:
                 if not exc.never_connected:
                     raise
@@ -70,21 +73,27 @@ class Source:
             raise found
         return found
 
-    async def document(self, where: str) -> Document:
-        """The manifest or index that a tag or digest names. Raises BadImage when it is another than the digest's."""
-        headers, content = await self.ask(f"manifests/{where}", manifest.ACCEPT, manifest.DOCUMENT_MAX)
-        media_type = headers.get("content-type", "").partition(";")[0].strip()
-        document = Document(manifest.digest_of(content), media_type, content)
-        if where.startswith("sha256:") and document.digest != where:
-            raise BadImage(f"manifest verification failed for digest {where}")
-        return document
+    async def document(self, where: str) -> tuple[Document, dict[str, Any]]:
+        """The manifest or index that a tag or digest names, and the object in it. Raises BadImage."""
+
+        def read(headers: Any, content: bytes) -> tuple[Document, dict[str, Any]]:
+            media_type = headers.get("content-type", "").partition(";")[0].strip()
+            document = Document(manifest.digest_of(content), media_type, content)
+            if where.startswith("sha256:") and document.digest != where:
+                raise BadImage(f"manifest verification failed for digest {where}")
+            return document, manifest.parse(document, where)
+
+        return await self.ask(f"manifests/{where}", manifest.ACCEPT, read)
 
     async def blob(self, blob: Blob) -> bytes:
         """A small blob. Raises BadImage when it is not what its descriptor says."""
-        _, content = await self.ask(f"blobs/{blob.digest}", "*/*", manifest.DOCUMENT_MAX)
-        if manifest.digest_of(content) != blob.digest or len(content) != blob.size:
-            raise BadImage(f"image config verification failed for digest {blob.digest}")
-        return content
+
+        def read(_: Any, content: bytes) -> bytes:
+            if manifest.digest_of(content) != blob.digest or len(content) != blob.size:
+                raise BadImage(f"image config verification failed for digest {blob.digest}")
+            return content
+
+        return await self.ask(f"blobs/{blob.digest}", "*/*", read)
 
 
 @asynccontextmanager

@@ -48,17 +48,24 @@ async def all_tags(source: Source, ref: Reference) -> list[Reference]:
     found: list[Reference] = []
     path = "tags/list"
     while path:
-        headers, body = await source.ask(path, "application/json", manifest.DOCUMENT_MAX)
-        answer = parse_json(body, "the list of tags")
-        tags = answer.get("tags") if isinstance(answer, dict) else None
-        found += [names.parse(ref.repository, str(tag)) for tag in tags or []]
+        link, tags = await source.ask(path, "application/json", _read_tags)
+        found += [names.parse(ref.repository, tag) for tag in tags]
         if len(found) > TAGS_MAX:
             raise JobError(f"{ref.familiar_name} has more than {TAGS_MAX} tags")
-        link = re.match(r'<[^>?]*(\?[^>]*)>;\s*rel="?next', headers.get("link", ""))
-        path = f"tags/list{link[1]}" if link and tags else ""
+        path = f"tags/list{link}" if link and tags else ""
     if not found:
         raise NotFound(f"no tags found for {ref.familiar_name}")
     return found
+
+
+def _read_tags(headers: Any, body: bytes) -> tuple[str, list[str]]:
+    """The query of the next page, empty when there is none, and the tags of this one. Raises BadImage."""
+    answer = parse_json(body, "the list of tags")
+    tags = answer.get("tags") if isinstance(answer, dict) else None
+    if tags is not None and not (isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)):
+        raise BadImage("invalid list of tags")
+    link = re.match(r'<[^>?]*(\?[^>]*)>;\s*rel="?next', headers.get("link", ""))
+    return link[1] if link else "", tags or []
 
 
 class _Pull:
@@ -75,9 +82,9 @@ class _Pull:
     async def run(self) -> _Pull:
         """Pull, and say that it is done."""
         ref = self._ref
-        top = await self._source.document(ref.digest or ref.tag)
+        top, value = await self._source.document(ref.digest or ref.tag)
         self._job.emit(Progress(f"Pulling from {ref.path}", ref.tag or ref.digest))
-        document, value = await self._choose(top)
+        document, value = await self._choose(top, value)
         name = names.canonical(ref)
         before = await self._find(name)
         config = manifest.config_of(value)
@@ -92,13 +99,11 @@ class _Pull:
         self._config = content
         return self
 
-    async def _choose(self, top: Document) -> tuple[Document, dict[str, Any]]:
+    async def _choose(self, top: Document, value: dict[str, Any]) -> tuple[Document, dict[str, Any]]:
         """The manifest for our platform, out of an index if it is one. Raises NotFound, BadImage."""
-        value = manifest.parse(top, self._ref.familiar)
         if not manifest.is_index(value):
             return top, value
-        document = await self._source.document(manifest.choose(value, self._platform).digest)
-        value = manifest.parse(document, self._ref.familiar)
+        document, value = await self._source.document(manifest.choose(value, self._platform).digest)
         if manifest.is_index(value):
             raise BadImage("invalid manifest: an index in an index")
         return document, value

@@ -43,7 +43,7 @@ async def resolve_image(settings: Settings, job: Job[ResolveImage]) -> Resolutio
 
 def mirror(settings: Settings, url: str, path: str) -> Endpoint:
     """The mirror at `url`, whose path, if it has one, comes before the image's. It never sees credentials."""
-    found = re.fullmatch(r"(https?://[^/?#@]+)(/[^?#]*)?", url)
+    found = re.fullmatch(r"(https?://[^/?#@\s]+)(/[^?#\s]*)?", url)
     if found is None:
         raise BadParameter(f"invalid mirror: {url:.200}: it is http[s]://HOST[:PORT][/PATH]", key="registry-mirrors")
     prefix = (found[2] or "").strip("/")

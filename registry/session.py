@@ -224,7 +224,8 @@ class Session:
             url = f"{realm}{'&' if '?' in realm else '?'}{urlencode(pairs)}"
             response = await self._once("GET", url, headers, None)
         if response.status_code != 200:
-            raise self._refused("GET", realm, response, await _close(response))
+            refused = self._refused("GET", realm, response, await _close(response))
+            raise Denied(str(refused)) if response.status_code in (401, 403) else refused
         return auth.parse_token(await body_of(response, TOKEN_MAX), realm)
 
 

@@ -102,7 +102,7 @@ def compress(data: bytes, how: str) -> bytes:
         case "plain":
             return data
         case "gzip":
-            return gzip.compress(data, 1)
+            return gzip.compress(data, 1, mtime=0)
         case "zstd":
             return zstandard.ZstdCompressor(level=1).compress(data)
     raise ValueError(how)
