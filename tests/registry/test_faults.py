@@ -202,11 +202,21 @@ async def test_a_registry_that_recovers(images: Engines, server: Server, status:
     assert len(await images.list()) == 1
 
 
-async def test_retry_after_is_heeded(images: Engines, server: Server, autojump_clock: trio.testing.MockClock) -> None:
+@pytest.mark.parametrize(("asked", "seconds"), [("7", 7), ("0", 0.001), ("soon", 0.001), ("100000", 60)])
+async def test_retry_after_is_heeded_within_reason(
+    images: Engines, server: Server, monkeypatch: pytest.MonkeyPatch, asked: str, seconds: float
+) -> None:
+    slept: list[float] = []
+
+    async def sleep(wait: float) -> None:
+        slept.append(wait)
+
+    monkeypatch.setattr(trio, "sleep", sleep)
     server.image(PATH, LAYERS)
-    server.rules = [(digest(BLOBS[1]), times(1, Answer(429, headers={"Retry-After": "7"})))]
+    server.rules = [(digest(BLOBS[1]), times(1, Answer(429, headers={"Retry-After": asked})))]
     told = await images.pull(f"{server.host}/{PATH}")
-    assert f"{digest(BLOBS[1])[7:19]}: Retrying in 7 seconds" in told
+    assert slept == [pytest.approx(seconds, rel=0.3)]
+    assert f"{digest(BLOBS[1])[7:19]}: Retrying in {seconds:.0f} seconds" in told
 
 
 async def test_a_redirect_without_an_end(images: Engines, server: Server) -> None:
