@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from tests.suites.isolation import status_of
 from tests.suites.yard import Yard
 from windlass.execdriver.driver import Device, Mount
@@ -31,6 +33,12 @@ async def mapped(yard: Yard, *, network: bool = False) -> AsyncIterator[dict[str
 
 class UserNamespaceSuite:
     """What a user namespace changes, and what it must not."""
+
+    @pytest.fixture(autouse=True)
+    def _needs_mapped_layers(self) -> None:
+        release = os.uname().release
+        if tuple(int(part) for part in release.split(".")[:2]) < (6, 15):
+            pytest.skip(f"not run: overlayfs takes mapped layers from Linux 6.15 on, and this is {release}")
 
     async def test_root_inside_is_nobody_special_outside(self, yard: Yard) -> None:
         async with mapped(yard) as fields:
