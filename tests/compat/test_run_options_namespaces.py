@@ -179,6 +179,19 @@ def test_a_joined_container_is_kept_by_its_id(docker: Docker, image: str, donor:
     assert docker.inspect(name, "{{.HostConfig.PidMode}} {{.HostConfig.IpcMode}}") == expected
 
 
+def test_joining_leaves_no_descriptor_in_the_daemon(
+    docker: Docker, wire: Wire, run: Run, donor: Callable[..., str]
+) -> None:
+    """Neither when it works nor when it does not."""
+    shares, keeps = donor("--ipc", "shareable"), donor()
+    run("--ipc", f"container:{shares}", "--pid", f"container:{shares}", "true")
+    before = wire.get("/info").json["NFd"]
+    for _ in range(10):
+        assert run("--ipc", f"container:{shares}", "--pid", f"container:{shares}", "true").code == 0
+        assert run("--pid", f"container:{shares}", "--ipc", f"container:{keeps}", "true").code == 125
+    assert wire.get("/info").json["NFd"] <= before
+
+
 # -- what does not go ------------------------------------------------------------------------------------------------
 
 

@@ -202,3 +202,27 @@ def test_a_profile_of_a_users_is_compiled_once(monkeypatch: pytest.MonkeyPatch) 
         program = Program(("true",), seccomp=json.loads(text), capabilities=capabilities)
         spec._filter(OpList(), program)
     assert compiled == [few, more]
+
+
+def test_with_a_user_namespace_the_hosts_part_comes_before_it() -> None:
+    """The cgroups are joined, and everything that only the host's root may look up is opened, before CLONE."""
+    ops = compiled(userns="/proc/1/ns/user", network="/run/net")
+    order = codes(ops)
+    clone = order.index(Op.CLONE)
+    assert order.index(Op.USERNS) < order.index(Op.OVERLAY) < clone
+    before = [op for op in ops[:clone] if op[0] is Op.WRITE]
+    assert [op[1] for op in before][-1] == ["/proc/self/oom_score_adj", "0"] and len(before) == 3
+    assert Op.WRITE not in order[clone:] and Op.MKNOD not in order
+    assert [(op[1], op[3]) for op in ops if op[0] is Op.SETNS] == [(["/run/net"], slot_of(ops, "/run/net") + 1)]
+    assert {op[1][0] for op in ops if op[0] is Op.OPEN_TREE} >= {"/dev/null", "/dev/tty"}
+    assert strings(ops, Op.ROOT) == [["/dev"]]
+
+
+def slot_of(ops: Decoded, path: str) -> int:
+    return next(op[2] for op in ops if op[0] is Op.OPEN_NS and op[1] == [path])
+
+
+def test_the_layers_of_a_user_namespace_are_below_one_folder() -> None:
+    rootfs = Overlay(("/data/layers/a", "/data/layers/b"), "/data/containers/x/upper", "/data/containers/x/work")
+    ops = compiled(userns="/proc/1/ns/user", rootfs=rootfs)
+    assert [op[4] for op in ops if op[0] is Op.OVERLAY] == [len("/data")]
