@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.cli import Docker
 from tests.support.images import busybox_rootfs
 from windlass.daemon.remap import SLICE, choose, load_pool
 from windlass.engine.errors import BadParameter, Conflict
@@ -64,11 +65,16 @@ def test_each_has_users_of_its_own_and_the_pool_ends(daemon: PoolDaemon) -> None
 
 
 @needs_kernel
-def test_a_later_daemon_knows_whose_users_are_taken(daemon: PoolDaemon) -> None:
-    first = start(daemon, create(daemon, NetworkMode="none"))
+def test_a_later_daemon_knows_whose_users_are_taken(daemon: PoolDaemon, tmp_path: Path) -> None:
+    """And its execs are in the user namespace of a container that an earlier one has started."""
+    id = create(daemon, NetworkMode="none")
+    first = start(daemon, id)
     daemon.kill()
     daemon.start()
     assert start(daemon, create(daemon, NetworkMode="none")) not in (first, 0)
+    script = "id -u; cat /proc/self/uid_map; grep ^CapEff /proc/self/status"
+    said = Docker(daemon.host, tmp_path).ok("exec", id, "sh", "-c", script).split()
+    assert said == ["0", "0", str(first), str(SLICE), "CapEff:", "00000000a80425fb"]
 
 
 @needs_kernel
