@@ -53,6 +53,9 @@ int op_ids(struct child *child, const struct op *op)
     (void)child;
     if (CALL(prctl, PR_SET_KEEPCAPS, 1, 0, 0, 0) || CALL(setresgid, gid, gid, gid) || CALL(setresuid, uid, uid, uid))
         return -1;
+    /* A new user may be dumpable again, as fs.suid_dumpable says: not before the program runs (CVE-2016-9962). */
+    if (CALL(prctl, PR_SET_DUMPABLE, 0, 0, 0, 0))
+        return -1;
     /* KEEPCAPS keeps the permitted set only: make it effective again, for the ops that follow. */
     return permitted_capabilities(&permitted) ? -1 : set_capabilities(permitted, 0);
 }

@@ -248,7 +248,11 @@ static void run_before_clone(struct plan *plan, const struct op *clone)
  * exec's middle goes in there; what it bears is the shim's child. */
 static _Noreturn void run_midwife(struct plan *plan, const struct op *clone)
 {
+    int keep[SLOTS + 7] = {plan->status, plan->middle, shim.userns, shim.pidns};
     run_before_clone(plan, clone);
+    memcpy(keep + 4, plan->stdio, sizeof plan->stdio);
+    memcpy(keep + 7, shim.slots, sizeof shim.slots);
+    close_others(keep, SLOTS + 7);
     if (CALL(setns, shim.userns, CLONE_NEWUSER) || userns_become_root() ||
         (shim.pidns >= 0 && CALL(setns, shim.pidns, CLONE_NEWPID)))
         give_up(plan->middle, plan->index - 1);

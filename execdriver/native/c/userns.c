@@ -6,6 +6,7 @@
 #include <linux/capability.h>
 #include <string.h>
 #include <sys/fsuid.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 
 #include "modes.h"
@@ -84,7 +85,9 @@ int overlay_mount_mapped(const struct overlay *overlay, size_t base, int userns)
 
 int userns_become_root(void)
 {
-    return CALL(setresgid, 0, 0, 0) || CALL(setresuid, 0, 0, 0) ? -1 : 0;
+    if (CALL(setresgid, 0, 0, 0) || CALL(setresuid, 0, 0, 0))
+        return -1;
+    return CALL(prctl, PR_SET_DUMPABLE, 0, 0, 0, 0); /* setresuid has set what fs.suid_dumpable says */
 }
 
 /* Whoever started us writes the maps and opens the namespaces; we only have to be there until then. */
