@@ -10,6 +10,7 @@ import subprocess
 from functools import cache
 from pathlib import Path
 
+SKOPEO_LIBRARIES = ("libgpgme11", "libassuan0", "libgpg-error0", "libdevmapper1.02.1")
 PROJECT = Path(__file__).resolve().parents[2]
 CACHE = Path(os.environ.get("WINDLASS_TEST_CACHE") or PROJECT / ".venv" / "test-cache")
 
@@ -66,3 +67,22 @@ def is_static(path: Path) -> bool:
     size, count = (int.from_bytes(data[at : at + 2], "little") for at in (54, 56))
     kinds = (int.from_bytes(data[offset + size * n :][:4], "little") for n in range(count))
     return data[:4] == b"\x7fELF" and 3 not in kinds
+
+
+@cache
+def umoci() -> str:
+    return program("umoci", "umoci", "usr/bin/umoci")
+
+
+@cache
+def skopeo() -> tuple[list[str], dict[str, str]]:
+    """Return skopeo's argv, which trusts any image, and an environment with the libraries that a bare machine lacks."""
+    if found := shutil.which("skopeo"):
+        return [found, "--insecure-policy"], dict(os.environ)
+    return [str(unpack("skopeo") / "usr/bin/skopeo"), "--insecure-policy"], with_libraries(*SKOPEO_LIBRARIES)
+
+
+def with_libraries(*packages: str) -> dict[str, str]:
+    """Return an environment in which a program finds the shared libraries of these packages."""
+    folders = [path.parent for package in packages for path in unpack(package).rglob("*.so.*")]
+    return os.environ | {"LD_LIBRARY_PATH": ":".join(dict.fromkeys(map(str, folders)))}
