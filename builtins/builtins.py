@@ -29,6 +29,7 @@ from windlass.engine import Engine, Portal, plugins
 from windlass.engine.errors import BadParameter, Conflict, JobError, Unsupported
 from windlass.execdriver import native
 from windlass.execdriver.native.launch import NativeDriver
+from windlass.graphdriver.btrfs import Btrfs
 from windlass.graphdriver.driver import Driver
 from windlass.graphdriver.overlay2 import Overlay2
 from windlass.graphdriver.vfs import Vfs
@@ -49,7 +50,7 @@ from windlass.volume.install import install as install_volumes
 SHIM = Path(native.__file__).with_name("windlass-shim")
 HELPER = SHIM.with_name("windlass-net")  # for names and ports of all containers
 FAILED = 1  # exit status of a daemon that could not start
-GRAPH_DRIVERS = {"overlay2": Overlay2, "vfs": Vfs}  # the best first
+GRAPH_DRIVERS = {"overlay2": Overlay2, "btrfs": Btrfs, "vfs": Vfs}  # the best first
 
 logger = logging.getLogger("windlass")
 

@@ -10,6 +10,7 @@ import logging
 import os
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 logger = logging.getLogger("windlass.trash")
@@ -18,10 +19,14 @@ SLICE = 0.1  # seconds of unlinking between two looks at whether somebody has ha
 
 
 class Trash:
-    """One folder of trash. All its methods block."""
+    """One folder of trash. All its methods block.
 
-    def __init__(self, folder: Path) -> None:
+    `destroy` is asked first for each name in the folder, which it gets open: True when it has taken that away itself.
+    """
+
+    def __init__(self, folder: Path, destroy: Callable[[int, str], bool] = lambda folder, name: False) -> None:
         self.folder = folder
+        self._destroy = destroy
         self._stuck: set[str] = set()  # what could not be unlinked; the next start tries again
 
     def put(self, path: Path) -> bool:
@@ -37,7 +42,7 @@ class Trash:
         until = time.monotonic() + seconds
         top = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            while names := [name for name in os.listdir(top) if name not in self._stuck]:
+            while names := [name for name in _listed(top) if name not in self._stuck]:
                 for name in names:
                     self._unlink(top, name)
                     if time.monotonic() > until:
@@ -48,12 +53,22 @@ class Trash:
 
     def _unlink(self, top: int, name: str) -> None:
         try:
-            _take_apart(top, name)
+            if not self._destroy(top, name):
+                _take_apart(top, name)
         except FileNotFoundError:
             return  # another sweep was quicker
         except OSError as exc:
             self._stuck.add(name)
             logger.warning("%s/%s cannot be removed: %s, ignoring", self.folder, name, exc.strerror)
+
+
+def _listed(folder: int) -> list[str]:
+    """The names in an open folder as it is now: btrfs shows through a descriptor what was there when it was opened."""
+    fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        return os.listdir(fd)
+    finally:
+        os.close(fd)
 
 
 def _take_apart(top: int, name: str) -> None:

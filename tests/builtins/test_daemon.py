@@ -139,7 +139,7 @@ def test_a_broken_plugin_can_be_tolerated(daemon: Callable[..., Daemon], tmp_pat
 @pytest.mark.parametrize(
     ("flags", "status", "message"),
     [
-        (["-s", "zfs"], 1, "unknown storage driver: zfs; there are overlay2, vfs"),
+        (["-s", "zfs"], 1, "unknown storage driver: zfs; there are overlay2, btrfs, vfs"),
         (["-e", "lxc"], 1, "unknown exec driver lxc"),
         (["-H", "tcp://127.0.0.1:0"], 1, "TLS"),
         (["-H", "ftp://x"], 1, "ftp://x"),

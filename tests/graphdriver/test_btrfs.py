@@ -1,0 +1,98 @@
+"""Btrfs, through the suite that every graph driver runs, and what is its own: subvolumes come and go."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.suites.graphdriver import GraphDriverSuite, stream, tar
+from tests.support.btrfs import mounted
+from tests.support.packages import Missing
+from tests.support.shim import SHIM
+from windlass.graphdriver.btrfs import Btrfs
+from windlass.kernel import btrfs
+
+pytestmark = pytest.mark.root
+
+CONTAINER = "c" * 64
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    try:
+        with mounted(tmp_path_factory.mktemp("disk")) as place:
+            yield place
+    except Missing as why:
+        pytest.skip(f"not run: {why}")
+
+
+@pytest.fixture
+def driver(disk: Path) -> Btrfs:
+    return Btrfs(disk / secrets.token_hex(4), SHIM)
+
+
+class TestBtrfs(GraphDriverSuite):
+    @pytest.fixture
+    def driver(self, disk: Path) -> Btrfs:
+        return Btrfs(disk / secrets.token_hex(4), SHIM)
+
+
+def subvolumes(root: Path) -> set[Path]:
+    """The subvolumes below a folder, by their inode number."""
+    return {path for path in root.rglob("*") if path.is_dir() and path.lstat().st_ino == 256}
+
+
+async def test_each_layer_and_container_is_a_subvolume_that_goes_with_it(driver: Btrfs) -> None:
+    low, _ = await driver.apply(None, None, stream(tar(("a", b"1"))))
+    high, _ = await driver.apply(None, low, stream(tar(("b", b"2"))))
+    await driver.create(CONTAINER, high)
+    folders = [driver.root / "layers" / low, driver.root / "layers" / high, driver.root / "containers" / CONTAINER]
+    await driver.sweep()
+    assert subvolumes(driver.root) == {folder / "root" for folder in folders}
+    for id in (CONTAINER, high, low):
+        await driver.remove(id)
+    await driver.sweep()
+    assert not subvolumes(driver.root) and not list((driver.root / "trash").iterdir())
+
+
+async def test_subvolumes_that_a_container_has_made_go_with_it(driver: Btrfs) -> None:
+    """Made anywhere, one in the other, and with files in them; a link to one is but a link."""
+    await driver.create(CONTAINER, None)
+    root = driver.root / "containers" / CONTAINER / "root"
+    (root / "deep" / "er").mkdir(parents=True)
+    for path in (root / "one", root / "deep" / "er" / "two", root / "one" / "three"):
+        btrfs.create(path)
+        (path / "file").write_text("x")
+    outside = driver.root / "outside"
+    btrfs.create(outside)
+    (root / "link").symlink_to(outside)
+    await driver.remove(CONTAINER)
+    await driver.sweep()
+    assert subvolumes(driver.root) == {outside}
+
+
+async def test_a_failed_layer_leaves_no_subvolume(driver: Btrfs) -> None:
+    with pytest.raises(Exception, match="invalid layer"):
+        await driver.apply(None, None, stream(b"no tar" * 1000))
+    assert not subvolumes(driver.root)
+
+
+async def test_what_was_cut_is_swept_at_the_next_start(driver: Btrfs) -> None:
+    btrfs.create(driver.root / "ingest" / "half")
+    again = Btrfs(driver.root, SHIM)
+    await again.sweep()
+    assert not subvolumes(driver.root)
+
+
+def test_another_file_system_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"graph is not on btrfs"):
+        Btrfs(tmp_path / "graph", SHIM)
+
+
+@pytest.mark.parametrize("name", ["a/b", "n" * 300])
+def test_a_subvolume_has_one_component_as_its_name(disk: Path, name: str) -> None:
+    with pytest.raises(OSError, match="no name of a subvolume|File name too long"), btrfs._Folder(disk) as fd:
+        btrfs.destroy(name, fd)
