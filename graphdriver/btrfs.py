@@ -67,5 +67,8 @@ def _destroyed(folder: int, name: str) -> bool:
     """Take `name` away in one go, if it is a subvolume."""
     if not btrfs.is_subvolume(name, folder):
         return False
-    btrfs.destroy(name, folder)
+    try:
+        btrfs.destroy(name, folder)
+    except RecursionError:  # a container may make subvolumes in subvolumes for as long as it likes
+        raise OSError(errno.ELOOP, "subvolumes are nested too deeply", name) from None
     return True
