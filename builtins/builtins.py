@@ -33,6 +33,7 @@ from windlass.graphdriver.btrfs import Btrfs
 from windlass.graphdriver.driver import Driver
 from windlass.graphdriver.overlay2 import Overlay2
 from windlass.graphdriver.vfs import Vfs
+from windlass.image.gc import interval_of, run_regularly
 from windlass.image.install import install as install_images
 from windlass.jobs.container_config import Ulimit
 from windlass.jobs.networks import AddressPool, InitNetworkdriver
@@ -162,7 +163,11 @@ async def build(engine: Engine, config: Config, held: ExitStack) -> None:
     driver = held.enter_context(closing(exec_driver(config.exec_driver, exec_root, engine.nursery)))
     graph = graph_driver(config.storage_driver, data_root, str(SHIM))
     blobs = Blobs(data_root / "blobs")
-    install_images(engine, database=durable, graph=graph, blobs=blobs, data_root=data_root)
+    collection = {key: value for key, value in msgspec.structs.asdict(config.image_gc).items() if value is not None}
+    interval = collection.pop("interval")
+    install_images(engine, database=durable, graph=graph, blobs=blobs, data_root=data_root, gc_settings=collection)
+    if interval:
+        engine.nursery.start_soon(run_regularly, engine, interval_of(interval))
     install_registry(engine, blobs=blobs, settings=_registries(config))
     await install_volumes(engine, nursery=engine.nursery, durable=durable, data_root=data_root, shim=str(SHIM))
     install_networks(engine, nursery=engine.nursery, durable=durable, run=run, exec_root=exec_root, program=str(HELPER))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,25 @@ from windlass.graphdriver.driver import Driver
 from windlass.lib.blobs import Blobs
 from windlass.lib.database import Database
 
-from . import delete, export, import_, lists, load, pack, set_, tag, usage
+from . import delete, export, gc, import_, lists, load, pack, set_, tag, usage
 from .store import Store
 
 
-def install(engine: Engine, *, database: Database, graph: Driver, blobs: Blobs, data_root: Path) -> None:
-    """Install the image jobs on `engine`. Blocks for a moment: it makes tables and folders."""
+def install(
+    engine: Engine,
+    *,
+    database: Database,
+    graph: Driver,
+    blobs: Blobs,
+    data_root: Path,
+    gc_settings: Mapping[str, Any] | None = None,
+) -> None:
+    """Install the image jobs on `engine`. Blocks for a moment: it makes tables and folders.
+
+    `gc_settings` are those of `image_gc`, by its keys. Raises BadParameter for a policy that cannot be.
+    """
+    gc_settings = gc_settings or {}
+    gc.policy_of(gc_settings)
     ingest = data_root / "image" / "ingest"
     ingest.mkdir(mode=0o700, parents=True, exist_ok=True)
     store = Store(database, graph, blobs)
@@ -42,5 +55,6 @@ def install(engine: Engine, *, database: Database, graph: Driver, blobs: Blobs, 
     for name, handler in handlers.items():
         engine.register(name, partial(handler, store))
     engine.register("images_prune", partial(delete.images_prune, store, trio.Lock()))
+    engine.register("image_gc", partial(gc.image_gc, store, gc_settings))
     engine.register("load", partial(load.load, store, data_root))
     engine.around("delete", partial(delete.after_delete, store))

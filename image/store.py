@@ -248,6 +248,12 @@ class Store:
             lambda db: [_image(db, row) for row in db.execute("SELECT * FROM live_images")]
         )
 
+    async def stored(self) -> dict[str, int]:
+        """When each image came here, by id, in nanoseconds since the epoch."""
+        return await self._database.read(
+            lambda db: dict(db.execute("SELECT id, stored_ns FROM live_images").fetchall())
+        )
+
     async def find(self, name: str) -> Image:
         """The image with the reference, id or unique id prefix `name`. Raises NotFound, BadParameter."""
         return await self._database.read(lambda db: _image(db, _find(db, name)))

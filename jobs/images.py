@@ -239,6 +239,41 @@ class ImagesPrune(Signature[ImagesPruned], frozen=True):
     ] = {}
 
 
+class GcImage(msgspec.Struct, frozen=True):
+    """An image in a plan. Size, in bytes, is what goes with it; `Reason` is why it is kept, empty when it is not."""
+
+    Id: str
+    Names: list[str]
+    Size: int
+    Reason: str = ""
+
+
+class GcPlan(msgspec.Struct, frozen=True):
+    """What `image_gc` would take away, the oldest first, and what it keeps; then what it has taken away."""
+
+    DiskUsedPercent: int
+    Remove: list[GcImage]
+    Keep: list[GcImage]
+    ImagesDeleted: list[Deleted] | None = None
+    SpaceReclaimed: int = 0
+
+
+class ImageGc(Signature[GcPlan], frozen=True):
+    """Plan which images a policy takes away; with `run` take them away. What is not given is as configured."""
+
+    NAME: ClassVar[str] = "image_gc"
+    run: Annotated[bool, Meta(description="Take them away, and not only tell.")] = False
+    high: Annotated[int | None, Meta(description="Percent of the disk from which on images go; 0: always.")] = None
+    low: Annotated[int | None, Meta(description="Percent of the disk at which it is enough.")] = None
+    min_age: Annotated[str | None, Meta(description="Keep what came less than this ago: 36h, 10d.")] = None
+    keep_last: Annotated[int | None, Meta(description="Keep so many images of each repository.")] = None
+    keep_labels: Annotated[list[str] | None, Meta(description="Keep images with one of these, KEY or KEY=VALUE.")] = (
+        None
+    )
+    pinned: Annotated[list[str] | None, Meta(description="Keep images with such a name: busybox, team/*.")] = None
+    dangling: Annotated[bool | None, Meta(description="Take only those without a tag.")] = None
+
+
 class History(Signature[list[HistoryItem]], frozen=True):
     """List the steps in which an image was made."""
 

@@ -24,6 +24,19 @@ class ConfigError(Exception):
     """The configuration is wrong; the message names the key and the file."""
 
 
+class ImageGc(msgspec.Struct, frozen=True, kw_only=True, rename="kebab", forbid_unknown_fields=True):
+    """When and how images are taken away by policy; the keys are those of the job `image_gc`."""
+
+    interval: str = ""  # how often, as `6h`; empty: never by itself
+    high: int | None = None
+    low: int | None = None
+    min_age: str | None = None
+    keep_last: int | None = None
+    keep_labels: list[str] | None = None
+    pinned: list[str] | None = None
+    dangling: bool | None = None
+
+
 class Config(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     """What one daemon is told. In the file a key has dashes where a field has underscores."""
 
@@ -77,6 +90,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     dns_search: list[str] = []
     userns_remap: str = ""  # `default`, USER[:GROUP] or UID[:GID], whose ranges in subuid(5) containers get
     default_ulimits: dict[str, dict[str, str | int]] = {}  # by name: `Name`, `Soft`, `Hard`
+    image_gc: ImageGc = ImageGc()
     shutdown_timeout: float = 15.0  # seconds that running jobs may take to finish
 
 

@@ -90,7 +90,10 @@ def flood(
             if dice.random() < 0.05:
                 clients.append(socket.create_connection(tcp))
                 message = damaged(dice)
-                data = struct.pack("!H", max(0, len(message) + dice.choice([0, 0, 0, 5, -1, 60000 - len(message)]))) + message
+                data = (
+                    struct.pack("!H", max(0, len(message) + dice.choice([0, 0, 0, 5, -1, 60000 - len(message)])))
+                    + message
+                )
                 with contextlib.suppress(OSError):
                     clients[-1].sendall((data * 3)[: dice.choice([1, len(data) + 1, len(data) * 3])])
             if len(clients) > dice.randrange(1, 30):
