@@ -12,13 +12,14 @@ import sys
 from pathlib import Path
 
 import networks
+import registries
 import report
 from cases import CASES as BASE_CASES
 from cases import Case
 from peers import Peer, dockerd, windlass
 from wire import Refused
 
-CASES = [*BASE_CASES, *networks.CASES]
+CASES = [*BASE_CASES, *networks.CASES, *registries.CASES]
 
 
 def arguments() -> argparse.Namespace:
@@ -93,6 +94,7 @@ def compare(asked: argparse.Namespace) -> dict[str, report.Results]:
                 found[case.name] = measure(case, peers, asked.rounds or case.rounds)
                 show(f"{case.name}: {case.what}", found[case.name], [peer.name for peer in peers], case.goals)
     finally:
+        registries.close()
         for peer in peers:
             peer.close()
     return found

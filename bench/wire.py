@@ -7,7 +7,8 @@ import socket
 from typing import Any
 
 API = "/v1.41"  # the newest version that Debian's dockerd knows
-TIMEOUT = 60.0
+STREAMS = ("/images/create", "/images/load")  # of JSON lines, not one value
+TIMEOUT = 120.0
 
 
 class Refused(Exception):
@@ -32,11 +33,19 @@ class Wire:
         self.path = path
         self._connection = UnixConnection(path)
 
-    def request(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Any:
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        kind: str = "application/json",
+        headers: dict[str, str] | None = None,
+    ) -> Any:
         """Send a request, return the decoded answer; raise Refused unless its status is 2xx or 304."""
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         try:
-            self._connection.request(method, API + path, data, {"Content-Type": kind} if data else {})
+            types = {"Content-Type": kind} if data else {}
+            self._connection.request(method, API + path, data, {**types, **(headers or {})})
             answer = self._connection.getresponse()
             text = answer.read()
         except (OSError, http.client.HTTPException):
@@ -44,8 +53,8 @@ class Wire:
             raise
         if answer.status >= 300 and answer.status != 304:
             raise Refused(f"{method} {path}: {answer.status} {text[:300]!r}")
-        is_json = "json" in (answer.headers["Content-Type"] or "")
-        return json.loads(text) if is_json and text and not path.startswith("/images/create") else text
+        is_json = "json" in (answer.headers["Content-Type"] or "") and not path.startswith(STREAMS)
+        return json.loads(text) if is_json and text and not path.split("?")[0].endswith("/push") else text
 
     def get(self, path: str) -> Any:
         return self.request("GET", path)
