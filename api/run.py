@@ -76,7 +76,7 @@ class Output(trio.abc.SendStream):
 class ProgressLines:
     """A job's events as lines of the answer's body, written by a task of its own so that the job never waits.
 
-    A client that falls behind loses the oldest Progress, and nothing else.
+    A client that falls behind loses the oldest amounts of Progress, and nothing else.
     """
 
     def __init__(self, output: Output) -> None:
@@ -87,7 +87,9 @@ class ProgressLines:
 
     def put(self, event: Event) -> None:
         if len(self._pending) >= PENDING:
-            oldest = next((i for i, each in enumerate(self._pending) if isinstance(each, Progress)), None)
+            oldest = next(
+                (i for i, each in enumerate(self._pending) if isinstance(each, Progress) and each.current), None
+            )
             if oldest is not None:
                 del self._pending[oldest]
         self._pending.append(event)

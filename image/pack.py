@@ -5,6 +5,7 @@ The same tar gives the same bytes: no time and no name is in the header, and the
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -26,15 +27,17 @@ async def layer_pack(store: Store, job: Job[LayerPack]) -> Blob:
     """Give the gzip blob of a layer."""
     chain = job.params.chain
     async with store.work(), store.packing:
-        kept = [blob for blob in await store.blobs_of(chain) if await store.blobs.has(blob.digest)]
-        for blob in kept:
-            if blob.media_type.endswith("gzip"):
-                return blob
-        if not kept:
-            raise NotFound(f"layer {chain} cannot be pushed: nothing is kept that it could be made of")
-        packed = await _pack(store, kept[0])
-        await store.add_blob(chain, packed)
-        return packed
+        while True:
+            kept = [blob for blob in await store.blobs_of(chain) if await store.blobs.has(blob.digest)]
+            for blob in kept:
+                if blob.media_type.endswith("gzip"):
+                    return blob
+            if not kept:
+                raise NotFound(f"layer {chain} cannot be pushed: nothing is kept that it could be made of")
+            with suppress(FileNotFoundError):  # another push has made gzip of it, and taken it away
+                packed = await _pack(store, kept[0])
+                await store.add_blob(chain, packed)
+                return packed
 
 
 async def _pack(store: Store, source: Blob) -> Blob:

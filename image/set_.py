@@ -13,7 +13,7 @@ from windlass.engine.params import parse_json
 from windlass.graphdriver.driver import LayerError
 from windlass.jobs.images import BlobSources, ImageContent, ImageContents, ImageKeep, ImageSet, LayerSource
 from windlass.lib import reference
-from windlass.lib.groups import first_error
+from windlass.lib.groups import in_parallel
 
 from . import config
 from .decompress import CompressionError, bounded, decompressed
@@ -73,12 +73,7 @@ class _Incoming:
             else:
                 source.tell("Pulling fs layer")
                 missing.append(at)
-        try:
-            async with trio.open_nursery() as nursery:
-                for at in missing:
-                    nursery.start_soon(self._bring_one, at)
-        except BaseExceptionGroup as group:
-            raise first_error(group) from group
+        await in_parallel(self._bring_one, [(at,) for at in missing])
         triples = zip(self._chains, self._sizes, self._sources, strict=True)
         return [Layer(chain, size, (source.blob,)) for chain, size, source in triples]
 

@@ -17,6 +17,7 @@ belongs to no image yet. A crash leaves layers without an image, and the next `c
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -38,7 +39,7 @@ from windlass.lib.reference import InvalidReference, Reference
 
 from . import records
 
-PACKERS = 1  # layers that are compressed at a time
+PACKERS = min(4, os.cpu_count() or 1)  # layers that are compressed at a time
 
 MIGRATIONS = [
     """

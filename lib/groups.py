@@ -1,6 +1,9 @@
-"""What a nursery's group of exceptions says to somebody who wants one."""
+"""Things done at the same time, of which the first failure counts."""
 
 from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 import trio
 
@@ -12,3 +15,13 @@ def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+async def in_parallel(function: Callable[..., Awaitable[None]], calls: Iterable[tuple[Any, ...]]) -> None:
+    """Call `function` with each of `calls` at the same time. Raises the first error, when all the rest is cancelled."""
+    try:
+        async with trio.open_nursery() as nursery:
+            for arguments in calls:
+                nursery.start_soon(function, *arguments)
+    except BaseExceptionGroup as group:
+        raise first_error(group) from group

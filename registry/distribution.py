@@ -21,7 +21,7 @@ async def distribution_inspect(settings: Settings, job: Job[DistributionInspect]
     params = job.params
     ref = names.parse(params.name).tagged()
     endpoints = await resolve(job, ref, params.auth)
-    async with opened(settings, endpoints) as source:
+    async with opened(settings, endpoints, ref.familiar) as source:
         try:
             document, value = await source.document(ref.digest or ref.tag)
             platforms = _of_index(value) if manifest.is_index(value) else [await _of_image(source, value)]

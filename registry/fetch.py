@@ -34,8 +34,9 @@ class Source:
     `outside` is for what lies elsewhere (a foreign layer's urls): it has no credentials (CVE-2020-15157).
     """
 
-    def __init__(self, settings: Settings, sessions: list[Session], outside: Session) -> None:
+    def __init__(self, settings: Settings, name: str, sessions: list[Session], outside: Session) -> None:
         self.settings = settings
+        self.name = name
         self.sessions = sessions
         self.outside = outside
 
@@ -81,7 +82,7 @@ class Source:
             document = Document(manifest.digest_of(content), media_type, content)
             if where.startswith("sha256:") and document.digest != where:
                 raise BadImage(f"manifest verification failed for digest {where}")
-            return document, manifest.parse(document, where)
+            return document, manifest.parse(document, self.name)
 
         return await self.ask(f"manifests/{where}", manifest.ACCEPT, read)
 
@@ -97,15 +98,15 @@ class Source:
 
 
 @asynccontextmanager
-async def opened(settings: Settings, endpoints: list[Endpoint], actions: str = "pull") -> AsyncIterator[Source]:
-    """Sessions with `endpoints`, as long as the context lasts."""
+async def opened(settings: Settings, endpoints: list[Endpoint], name: str) -> AsyncIterator[Source]:
+    """Sessions with `endpoints`, as long as the context lasts; `name` is what people call the image."""
     async with AsyncExitStack() as stack:
         sessions = [
-            await stack.enter_async_context(Session(settings, endpoint, f"repository:{endpoint.repository}:{actions}"))
+            await stack.enter_async_context(Session(settings, endpoint, f"repository:{endpoint.repository}:pull"))
             for endpoint in endpoints
         ]
         outside = await stack.enter_async_context(Session(settings, Endpoint(NOWHERE, "")))
-        yield Source(settings, sessions, outside)
+        yield Source(settings, name, sessions, outside)
 
 
 async def resolve(job: Job[Any], ref: Reference, auth: str, platform: str = "", push: bool = False) -> list[Endpoint]:

@@ -31,7 +31,7 @@ async def pull(settings: Settings, downloads: Downloads, job: Job[Pull]) -> None
     ref = names.parse(params.fromImage.removesuffix(":"), params.tag, "fromImage")
     platform = manifest.platform_of(params.platform)
     endpoints = await resolve(job, ref, params.auth, params.platform)
-    async with opened(settings, endpoints) as source:
+    async with opened(settings, endpoints, ref.familiar) as source:
         try:
             tags = [ref] if ref.tag or ref.digest else await all_tags(source, ref)
             pulls = [await _Pull(job, downloads, source, tag, platform).run() for tag in tags]

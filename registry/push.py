@@ -34,7 +34,7 @@ from windlass.jobs.images import (
 from windlass.jobs.registry import Endpoint, Push
 from windlass.lib import reference
 from windlass.lib.blobs import Blobs
-from windlass.lib.groups import first_error
+from windlass.lib.groups import in_parallel
 from windlass.lib.reference import Reference
 
 from . import errors, manifest, names
@@ -112,7 +112,8 @@ class _Push:
                 self._sources[blob.digest] = await self._neighbours(blob.digest)
         async with self._connected(endpoints) as target:
             document, blobs = await self._plan(target)
-            await self._send_layers(target, blobs)
+            pairs = zip(self._content.layers, blobs, strict=True)
+            await in_parallel(self._send_layer, [(target, layer, blob) for layer, blob in reversed([*pairs])])
             await self._retried(lambda: target.send_small(self._content.id, self._content.config))
             document = document or self._made(blobs)
             await self._retried(lambda: target.put_manifest(self._ref.tag, document.media_type, document.content))
@@ -151,7 +152,13 @@ class _Push:
             blobs = [blob for blob, _ in manifest.layers_of(manifest.parse(document, self._ref.familiar))]
             if all([await self._is_at_hand(target, blob) for blob in blobs]):
                 return document, blobs
-        return None, [await self._gzip(target, layer) for layer in self._content.layers]
+        found: dict[str, Blob] = {}
+
+        async def pack(layer: KeptLayer) -> None:
+            found[layer.chain] = await self._gzip(target, layer)
+
+        await in_parallel(pack, [(layer,) for layer in self._content.layers])
+        return None, [found[layer.chain] for layer in self._content.layers]
 
     async def _is_at_hand(self, target: Target, blob: Blob) -> bool:
         return (
@@ -177,14 +184,6 @@ class _Push:
         return Document(manifest.digest_of(content), manifest.MANIFEST, content)
 
     # -- pushing -------------------------------------------------------------------------------------------------
-
-    async def _send_layers(self, target: Target, blobs: list[Blob]) -> None:
-        try:
-            async with trio.open_nursery() as nursery:
-                for layer, blob in reversed([*zip(self._content.layers, blobs, strict=True)]):
-                    nursery.start_soon(self._send_layer, target, layer, blob)
-        except BaseExceptionGroup as group:
-            raise first_error(group) from group
 
     async def _send_layer(self, target: Target, layer: KeptLayer, blob: Blob) -> None:
         if _is_foreign(blob):

@@ -87,7 +87,7 @@ class Session:
             response = await self._once(method, url, {**(headers or {}), **_if("Authorization", used)}, content)
             if response.status_code in REDIRECT and "location" in response.headers:
                 await response.aclose()
-                url = _redirected(url, response.headers["location"])
+                url = redirected(url, response.headers["location"])
                 if response.status_code == 303 and method != "HEAD":
                     method, content = "GET", None
             elif response.status_code == 401 and _origin(url) == self._origin and not refused:
@@ -277,7 +277,7 @@ def reason(exc: BaseException) -> str:
     return str(exc) or name
 
 
-def _redirected(url: str, location: str) -> str:
+def redirected(url: str, location: str) -> str:
     """Where a redirect leads. Raises Denied for what is not to be followed."""
     target = urljoin(url, location)
     scheme = urlsplit(target).scheme

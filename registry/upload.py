@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Callable
-from urllib.parse import quote, urljoin, urlsplit
+from urllib.parse import quote, urlsplit
 
 from windlass.engine.errors import JobError
 from windlass.jobs.images import Blob
 from windlass.lib.blobs import Blobs
 
 from .errors import RegistryError
-from .session import Content, Session, body_of
+from .session import Content, Session, body_of, redirected
 
 CHUNK = 16 << 20  # bytes of one PATCH to a registry that takes no blob in one piece
 INTERVAL = 0.1
@@ -114,10 +114,10 @@ class Target:
         return self._location(response.headers.get("location", ""))
 
     def _location(self, location: str) -> str:
-        """Where the registry wants the next request. Raises JobError when it does not say."""
+        """Where the registry wants the next request. Raises JobError when it does not say, Denied for no such place."""
         if not location:
             raise JobError(f"{self.session.endpoint.url}: the registry began an upload and did not say where")
-        return urljoin(f"{self.session.endpoint.url}{self._base}/blobs/uploads/", location)
+        return redirected(f"{self.session.endpoint.url}{self._base}/blobs/uploads/", location)
 
     async def put_manifest(self, where: str, media_type: str, content: bytes) -> None:
         """Store a manifest under a tag or its digest."""

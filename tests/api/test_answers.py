@@ -170,9 +170,11 @@ async def test_a_slow_reader_loses_progress_and_nothing_else(tmp_path: Path) -> 
             job.emit(Progress("p", id="x", current=i, total=5000))
             if i % 100 == 0:
                 job.emit(Output(f"{i}\n"))
+                job.emit(Progress("Pull complete", id="y"))
 
     async with serving(tmp_path, {"load": handler}) as served:
         _, lines = await load(served)
+    assert len([line for line in lines if line.get("id") == "y"]) == 50
     assert [line["stream"] for line in lines if "stream" in line] == [f"{i}\n" for i in range(0, 5000, 100)]
     assert lines[-1]["progressDetail"]["current"] == 4999
     assert len(lines) < 1000

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.registry.server import DOCKER, DOCKER_LIST, Answer, Server, until
 from tests.support.cli import Docker
 from tests.support.images import busybox_rootfs, digest, layer, oci_layout
 from tests.support.registry import Registry
@@ -158,3 +159,50 @@ def test_the_configuration_is_the_images_id(wire: Wire, new_image: Callable[...,
     assert found["Id"] == manifest["config"]["digest"]
     assert found["RootFS"]["Layers"][1] == digest(layer(mark=name.rpartition("/")[2]))
     wire.delete(f"/images/{name}", force=1)
+
+
+def test_a_pull_ends_with_its_client(wire: Wire) -> None:
+    server = Server().start()
+    try:
+        data = layer(a="a" * (4 << 20))
+        server.image("a/b", [data], how="plain")
+        server.rules = [(digest(data), Answer(body=data, stall=1 << 20))]
+        connection, answer = wire.open("POST", "/images/create", fromImage=f"{server.host}/a/b", tag="latest")
+        assert answer.status == 200
+        until(lambda: server.sent >= 1 << 20)
+        assert "pull" in running(wire)
+        answer.close()
+        connection.close()
+        until(lambda: "pull" not in running(wire))
+        assert wire.get(f"/images/{server.host}/a/b/json").status == 404
+    finally:
+        server.close()
+
+
+def running(wire: Wire) -> list[str]:
+    return [job["name"] for job in wire.get("/engine/v1/jobs").json]
+
+
+def test_the_platform_of_an_index(wire: Wire, docker: Docker) -> None:
+    server = Server().start()
+    try:
+        items = []
+        for architecture in ("amd64", "arm64"):
+            manifest = json.dumps(server.image(f"multi/{architecture}", [layer(arch=architecture)])).encode()
+            for path, answer in list(server.answers.items()):
+                server.answers[path.replace(f"multi/{architecture}", "multi")] = answer
+            descriptor = server.manifest("multi", architecture, manifest, DOCKER)
+            items.append({**descriptor, "platform": {"os": "linux", "architecture": architecture}})
+        index = json.dumps({"schemaVersion": 2, "mediaType": DOCKER_LIST, "manifests": items}).encode()
+        server.manifest("multi", "latest", index, DOCKER_LIST)
+        name = f"{server.host}/multi"
+        for flags, architecture in ((["--platform", "linux/arm64"], "arm64"), ([], "amd64")):
+            assert f"Digest: {digest(index)}" in docker.ok("pull", *flags, name)
+            assert wire.get(f"/images/{name}/json").json["RootFS"]["Layers"] == [digest(layer(arch=architecture))]
+        assert wire.get(f"/images/{name}/json").json["RepoDigests"] == [f"{name}@{digest(index)}"]
+        missing = docker("pull", "--platform", "linux/s390x", name)
+        assert missing.code == 1
+        assert "no matching manifest for linux/s390x in the manifest list entries" in missing.err
+        docker.ok("rmi", "-f", name)
+    finally:
+        server.close()
