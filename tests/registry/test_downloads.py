@@ -126,9 +126,15 @@ async def test_no_more_layers_at_a_time_than_allowed(
     images = new_engine(downloads=limit)
     layers = [layer(**{f"file{at}": os.urandom(MEBI).hex()}) for at in range(6)]
     server.image(PATH, layers, how="plain")
-    told = await images.pull(f"{server.host}/{PATH}")
+    server.rules = [(digest(each), times(1, Answer(body=each, stall=MEBI))) for each in layers]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(images.pull, f"{server.host}/{PATH}")
+        with trio.fail_after(30):
+            while server.most < limit:
+                await trio.sleep(0.01)
+        server.go.set()
     assert server.most == limit
-    assert any(line.endswith(": Waiting") for line in told)
+    assert any(getattr(event, "status", "") == "Waiting" for event in images.said)
 
 
 async def test_layers_are_unpacked_while_others_come(images: Engines, server: Server, big: bytes) -> None:
