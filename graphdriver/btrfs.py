@@ -9,15 +9,20 @@ A snapshot costs a few milliseconds and no space, and the kernel shares its page
 from __future__ import annotations
 
 import errno
+import os
+import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from windlass.kernel import btrfs
 from windlass.lib.rootfs import Directory, RootFS
-from windlass.lib.trash import Trash
+from windlass.lib.trash import Trash, listed
 
 from . import changes
 from .driver import Change
 from .layers import LayerFolders
+
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Btrfs(LayerFolders):
@@ -63,12 +68,66 @@ class Btrfs(LayerFolders):
         return changes.of_trees(folder / "root", self._layer(parent) / "root" if parent else None)
 
 
-def _destroyed(folder: int, name: str) -> bool:
-    """Take `name` away in one go, if it is a subvolume."""
-    if not btrfs.is_subvolume(name, folder):
+def _destroyed(trash: int, name: str) -> bool:
+    """Take `name` in the trash away in one go, if it is a subvolume; those in it become trash of their own."""
+    if not btrfs.is_subvolume(name, trash):
+        _make_writable(f"{name}/root", trash)  # a layer's folder, whose parts move up next
         return False
     try:
-        btrfs.destroy(name, folder)
-    except RecursionError:  # a container may make subvolumes in subvolumes for as long as it likes
-        raise OSError(errno.ELOOP, "subvolumes are nested too deeply", name) from None
+        btrfs.destroy(name, trash)
+    except OSError as exc:
+        if exc.errno != errno.ENOTEMPTY:
+            raise
+        _lift_inner(name, trash)
+        btrfs.destroy(name, trash)
     return True
+
+
+def _lift_inner(name: str, trash: int) -> None:
+    """Move the subvolumes that a container has made in its own into the trash.
+
+    It may have nested them, and folders between them, for as long as it liked: so folders move up into the topmost
+    one, as in the trash itself, and nothing recurses.
+    """
+    top = os.open(name, _FOLDER, dir_fd=trash)
+    try:
+        done: set[str] = set()
+        while names := [each for each in listed(top) if each not in done]:
+            for each in names:
+                if btrfs.is_subvolume(each, top):
+                    _make_writable(each, top)
+                    os.rename(each, secrets.token_hex(8), src_dir_fd=top, dst_dir_fd=trash)
+                else:
+                    _flatten(each, top)
+                    done.add(each)
+    finally:
+        os.close(top)
+
+
+def _flatten(name: str, top: int) -> None:
+    """Move the folders in the folder `name` up into `top`."""
+    try:
+        fd = os.open(name, _FOLDER, dir_fd=top)
+    except OSError:  # no folder
+        return
+    try:
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    _make_writable(entry.name, fd)
+                    os.rename(entry.name, secrets.token_hex(8), src_dir_fd=fd, dst_dir_fd=top)
+    finally:
+        os.close(fd)
+
+
+def _make_writable(name: str, parent: int) -> None:
+    """Let a subvolume be moved whatever its container has said; does nothing to what is none."""
+    try:
+        fd = os.open(name, _FOLDER, dir_fd=parent)
+    except OSError:
+        return
+    try:
+        with suppress(OSError):
+            btrfs.make_writable(fd)
+    finally:
+        os.close(fd)

@@ -12,10 +12,10 @@ import errno
 import fcntl
 import os
 import struct
-from contextlib import suppress
 from pathlib import Path
 
 _SNAP_CREATE, _SUBVOL_CREATE, _SNAP_DESTROY = 0x50009401, 0x5000940E, 0x5000940F
+_SET_FLAGS = 0x4008941A
 _ARGS = struct.Struct("<q4088s")  # struct btrfs_ioctl_vol_args: a descriptor, and a name that ends with a zero
 _NAME_MAX = 255
 _ROOT_INODE = 256  # BTRFS_FIRST_FREE_OBJECTID: that of the root of each subvolume
@@ -42,35 +42,16 @@ def is_subvolume(name: str, parent: int) -> bool:
 
 
 def destroy(name: str, parent: int) -> None:
-    """Take away the subvolume `name` in the folder `parent`, with those in it. Raises OSError.
+    """Take away the subvolume `name` in the folder `parent`. Raises OSError; ENOTEMPTY when there are others in it.
 
     It is gone at once; the file system frees its space in the background.
     """
-    try:
-        _call(parent, _SNAP_DESTROY, 0, name)
-    except OSError as exc:
-        if exc.errno != errno.ENOTEMPTY:
-            raise
-        _destroy_inner(name, parent)
-        _call(parent, _SNAP_DESTROY, 0, name)
+    _call(parent, _SNAP_DESTROY, 0, name)
 
 
-def _destroy_inner(name: str, parent: int) -> None:
-    """Take away the subvolumes below a folder: a container with the right to it has made some."""
-    pending = [os.open(name, _FLAGS, dir_fd=parent)]
-    while pending:
-        fd = pending.pop()
-        try:
-            for entry in os.scandir(fd):
-                if not entry.is_dir(follow_symlinks=False):
-                    continue
-                if entry.inode() == _ROOT_INODE or is_subvolume(entry.name, fd):
-                    destroy(entry.name, fd)
-                else:
-                    with suppress(FileNotFoundError):
-                        pending.append(os.open(entry.name, _FLAGS, dir_fd=fd))
-        finally:
-            os.close(fd)
+def make_writable(folder: int) -> None:
+    """Let what is in an open subvolume be changed, whatever was said before. Raises OSError."""
+    fcntl.ioctl(folder, _SET_FLAGS, struct.pack("<Q", 0))
 
 
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -42,7 +42,7 @@ class Trash:
         until = time.monotonic() + seconds
         top = os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            while names := [name for name in _listed(top) if name not in self._stuck]:
+            while names := [name for name in listed(top) if name not in self._stuck]:
                 for name in names:
                     self._unlink(top, name)
                     if time.monotonic() > until:
@@ -62,7 +62,7 @@ class Trash:
             logger.warning("%s/%s cannot be removed: %s, ignoring", self.folder, name, exc.strerror)
 
 
-def _listed(folder: int) -> list[str]:
+def listed(folder: int) -> list[str]:
     """The names in an open folder as it is now: btrfs shows through a descriptor what was there when it was opened."""
     fd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
     try:

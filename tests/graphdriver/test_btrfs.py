@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import secrets
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,6 +75,50 @@ async def test_subvolumes_that_a_container_has_made_go_with_it(driver: Btrfs) ->
     await driver.remove(CONTAINER)
     await driver.sweep()
     assert subvolumes(driver.root) == {outside}
+
+
+def nest(root: Path) -> None:
+    """Folders and subvolumes in each other, 1200 deep; at the bottom 1500 folders, and the whole of it read-only."""
+    at = os.open(root, os.O_RDONLY)
+    for number in range(1200):
+        if number % 2:
+            btrfs._call(at, btrfs._SUBVOL_CREATE, 0, "n" * 100)
+        else:
+            os.mkdir("n" * 100, dir_fd=at)
+        inner = os.open("n" * 100, os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = inner
+    for number in range(1500):
+        os.mkdir(f"wide{number}", dir_fd=at)
+    btrfs._call(at, btrfs._SUBVOL_CREATE, 0, "last")
+    make_readonly(at)
+    os.close(at)
+
+
+def make_readonly(subvolume: Path | int) -> None:
+    fd = os.open(subvolume, os.O_RDONLY) if isinstance(subvolume, Path) else os.dup(subvolume)
+    fcntl.ioctl(fd, btrfs._SET_FLAGS, struct.pack("<Q", 2))  # BTRFS_SUBVOL_RDONLY
+    os.close(fd)
+
+
+async def test_no_nesting_of_folders_and_subvolumes_is_too_deep_or_too_wide(driver: Btrfs) -> None:
+    """Beyond what recursion, a path, or one descriptor for each folder could do."""
+    await driver.create(CONTAINER, None)
+    nest(driver.root / "containers" / CONTAINER / "root")
+    await driver.remove(CONTAINER)
+    await driver.sweep()
+    assert not list((driver.root / "trash").iterdir())
+
+
+async def test_a_container_that_has_made_its_root_read_only_can_be_removed(driver: Btrfs) -> None:
+    await driver.create(CONTAINER, None)
+    root = driver.root / "containers" / CONTAINER / "root"
+    btrfs.create(root / "inner")
+    for path in (root / "inner", root):
+        make_readonly(path)
+    await driver.remove(CONTAINER)
+    await driver.sweep()
+    assert not list((driver.root / "trash").iterdir())
 
 
 async def test_a_failed_layer_leaves_no_subvolume(driver: Btrfs) -> None:
