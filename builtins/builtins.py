@@ -37,6 +37,7 @@ from windlass.image.gc import interval_of, run_regularly
 from windlass.image.install import install as install_images
 from windlass.jobs.container_config import Ulimit
 from windlass.jobs.networks import AddressPool, InitNetworkdriver
+from windlass.jobs.supervision import ContainersRestore
 from windlass.lib.blobs import Blobs
 from windlass.lib.config import DEFAULT_HOST, Config
 from windlass.lib.database import Database
@@ -188,6 +189,7 @@ async def build(engine: Engine, config: Config, held: ExitStack) -> None:
     system.install_info(engine, _facts(config, graph))
     found = plugins.find(config.plugins, Path(config.plugins_dir) if config.plugins_dir else None)
     system.install_plugins(engine, await plugins.install(engine, found, tolerant=config.ignore_plugin_errors))
+    await engine.call(ContainersRestore())
     logger.info("windlass %s %s; execdriver: %s; graphdriver: %s", VERSION, commit(), config.exec_driver, graph.name)
 
 

@@ -29,6 +29,8 @@ async def attach(daemon: Daemon, job: Job[Attach]) -> None:
         raise Conflict(f"container {container.id} is marked for removal and cannot be attached to")
     if container.is_paused:
         raise Conflict(f"container {params.name} is paused, unpause the container before attach")
+    if container.is_restarting:
+        raise Conflict(f"container {params.name} is restarting, wait until the container is running")
     await job.ready(Streaming(Tty=tty))
     await daemon.tell(container, "attach")
     async with session_socket(job, framed=not tty) as (fd, early):

@@ -89,7 +89,7 @@ def _share(daemon: Daemon, container: Container) -> Attachment:
     while True:
         if leader.id in seen:
             raise BadParameter("cannot join own network", key="NetworkMode")
-        if not leader.is_running or other.running is None:
+        if leader.running is None or other.running is None:
             raise Conflict(f"cannot join network of a non running container: {leader.id}")
         seen.add(leader.id)
         if not (word := shared_container(leader.host.NetworkMode)):

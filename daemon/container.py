@@ -15,7 +15,7 @@ from windlass.execdriver.driver import Attached, Exit, Running, Session
 from windlass.jobs.container_config import Config, HostConfig, NetworkingConfig
 from windlass.jobs.networks import Link, Sandbox
 
-from .lifecycle import Lifecycle, State
+from .lifecycle import Lifecycle, State, Step
 from .points import Point
 
 if TYPE_CHECKING:
@@ -39,7 +39,11 @@ class Definition(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How the last run went. Times in nanoseconds since the epoch, 0 for never; `error` is why a start failed."""
+    """How the last run went. Times in nanoseconds since the epoch, 0 for never; `error` is why a start failed.
+
+    `restarts` counts the starts since a client started it, `delay` is the seconds before the last of them, `stopped`
+    says that a client wants it stopped.
+    """
 
     has_run: bool = False
     code: int = 0
@@ -47,6 +51,9 @@ class Outcome(msgspec.Struct, frozen=True):
     oom_killed: bool = False
     started_ns: int = 0
     finished_ns: int = 0
+    restarts: int = 0
+    delay: float = 0.0
+    stopped: bool = False
 
 
 class Notice:
@@ -97,7 +104,7 @@ class Container:
         self.sandbox: Sandbox | None = None  # what a run has of the network, where that subsystem made its namespace
         self.opened: list[Link] = []  # what its links on the default bridge let through
         self.exits = 0
-        self.is_restarting = False  # its end is not the end that `--rm` waits for
+        self.survives_its_end = False  # a client restarts it: neither `--rm` nor its policy waits for this end
         self.is_settled = True  # False from a start until its end is durable and the driver has forgotten it
         self.clients: list[Client] = []
         self.sampler: Sampler | None = None  # while somebody reads what it uses
@@ -121,12 +128,17 @@ class Container:
 
     @property
     def is_running(self) -> bool:
-        """True for a paused one, too."""
-        return self.life.state in (State.RUNNING, State.PAUSED)
+        """True for a paused one, too, and, as in Docker, for one that is about to be started again."""
+        return self.life.state in (State.RUNNING, State.PAUSED, State.RESTARTING)
 
     @property
     def is_paused(self) -> bool:
         return self.life.state is State.PAUSED
+
+    @property
+    def is_restarting(self) -> bool:
+        """True while it does not run, but will be started again."""
+        return self.life.state is State.RESTARTING
 
     @property
     def is_gone(self) -> bool:
@@ -142,6 +154,17 @@ class Container:
         )
         self.exits += 1
         self.running = None
+
+    def note_restart(self, delay: float) -> None:
+        """Count one more start that no client has asked for, to come after `delay` seconds."""
+        self.outcome = msgspec.structs.replace(self.outcome, restarts=self.outcome.restarts + 1, delay=delay)
+        self.life.advance(Step.AGAIN)
+
+    def note_end_of_restarts(self) -> None:
+        """It will not be started again: its last end is the one that waiters wait for."""
+        self.life.advance(Step.ENDED)
+        self.exits += 1
+        self.changed.give()
 
     def settle_clients(self, attached: list[Attached] | None = None) -> None:
         """Tell the clients that attached early how it went; without `attached` they go away."""

@@ -27,6 +27,7 @@ from .container import Container
 from .daemon import Daemon
 from .host import capabilities
 from .keys import parse_keys
+from .pause import check_not_restarting
 from .resources import rlimits
 from .security import parse_security
 from .users import find_account
@@ -262,6 +263,7 @@ def _get(daemon: Daemon, id: str) -> Exec:
 
 
 def _running(container: Container) -> Running:
+    check_not_restarting(container)
     if container.running is None:
         raise Conflict(f"container {container.id} is not running")
     if container.is_paused:

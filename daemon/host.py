@@ -22,6 +22,7 @@ from .log_config import check_log
 from .mount_spec import check_mounts
 from .namespaces import check_namespaces
 from .security import check_security
+from .supervise import warn_of_labels
 from .sysctls import check_sysctls
 
 SHM_SIZE = 64 << 20
@@ -43,7 +44,7 @@ def check_host(params: Create, warn: Callable[[str], None]) -> HostConfig:
     check_network_mode(params, warn)
     check_ports(params)
     check_resolver(host)
-    check_restart(host, warn)
+    check_restart(host)
     _check_capabilities(host)
     check_security(host, warn)
     check_devices(host)
@@ -61,7 +62,7 @@ def _refuse(host: HostConfig) -> None:
             raise Unsupported(f"HostConfig.{field}: {what} cannot be used yet", key=field)
 
 
-def check_restart(host: HostConfig, warn: Callable[[str], None]) -> None:
+def check_restart(host: HostConfig) -> None:
     policy = host.RestartPolicy
     if policy.Name not in ("", "no", "always", "unless-stopped", "on-failure"):
         raise BadParameter(
@@ -74,11 +75,8 @@ def check_restart(host: HostConfig, warn: Callable[[str], None]) -> None:
             "invalid restart policy: maximum retry count can only be used with 'on-failure', and cannot be negative",
             key="RestartPolicy",
         )
-    if policy.Name in ("", "no"):
-        return
-    if host.AutoRemove:
+    if host.AutoRemove and policy.Name not in ("", "no"):
         raise BadParameter("can't create 'AutoRemove' container with restart policy", key="RestartPolicy")
-    warn(f"The restart policy {policy.Name!r} is kept, but not acted upon yet.")
 
 
 def _check_capabilities(host: HostConfig) -> None:
@@ -128,6 +126,7 @@ def warn_of_config(config: Config, warn: Callable[[str], None]) -> None:
     """Tell what of the image's and the request's configuration is kept without effect."""
     if config.Healthcheck and config.Healthcheck.Test and config.Healthcheck.Test != ["NONE"]:
         warn("The health check is kept, but not run yet.")
+    warn_of_labels(config.Labels, warn)
 
 
 def _with_defaults(host: HostConfig) -> HostConfig:

@@ -16,6 +16,7 @@ from windlass.jobs.container_config import Ulimit
 from windlass.lib.database import Database
 
 from .attach import attach, resize
+from .boot import containers_restore
 from .connect import endpoint_add, endpoint_networks, endpoint_remove
 from .create import create
 from .daemon import Daemon, Dns
@@ -33,6 +34,7 @@ from .start import start
 from .state import Store
 from .stats import stats
 from .stop import restart, stop
+from .supervise import supervise
 from .top import top
 from .update import container_update
 from .wait import wait
@@ -49,6 +51,8 @@ JOBS: dict[str, Callable[..., Any]] = {
     "container_update": container_update,
     "restart": restart,
     "wait": wait,
+    "supervise": supervise,
+    "containers_restore": containers_restore,
     "delete": delete,
     "containers": containers,
     "container_inspect": container_inspect,

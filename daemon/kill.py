@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 
 import trio
 
@@ -14,7 +15,9 @@ from .container import Container
 from .daemon import Daemon
 from .pause import resume
 from .signals import SIGKILL, parse_signal, stop_signal
+from .supervise import call_off, note_stop
 
+ENDING = frozenset((signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, signal.SIGTERM))
 KILL_TIMEOUT = 10.0  # seconds that the kernel has to end a killed process before all of the cgroup is killed
 
 logger = logging.getLogger("windlass.daemon")
@@ -24,6 +27,8 @@ async def kill(daemon: Daemon, job: Job[Kill]) -> None:
     """Send a signal to a container's first process. Raises Conflict when it does not run."""
     container = daemon.containers.get(job.params.name)
     number = parse_signal(job.params.signal or "KILL")
+    if container.is_restarting and not is_ending(container, number):
+        return  # there is nobody to hear it, and it will be started again
     sent = await (kill_and_wait(daemon, container) if number == SIGKILL else send(daemon, container, number))
     if not sent:
         raise Conflict(f"cannot kill container: {job.params.name}: container {container.id} is not running")
@@ -35,7 +40,7 @@ async def kill_and_wait(daemon: Daemon, container: Container) -> bool:
     Raises Internal when even that does not help.
     """
     exits, running = container.exits, container.running
-    if running is None or not await send(daemon, container, SIGKILL):
+    if not await send(daemon, container, SIGKILL):
         await until_exit(container, exits)  # its end is known to the driver, and will be to us
         return False
     for _ in range(2):
@@ -43,12 +48,20 @@ async def kill_and_wait(daemon: Daemon, container: Container) -> bool:
             await until_exit(container, exits)
             return True
         logger.warning("container %s did not end by KILL within %g s", container.id, KILL_TIMEOUT)
-        await running.kill_all()
+        if running is not None:
+            await running.kill_all()
     raise Internal(f"container {container.id} does not end")
 
 
 async def send(daemon: Daemon, container: Container, number: int) -> bool:
-    """Send a signal and tell so; False when nothing runs."""
+    """Send a signal and tell so; False when nothing runs. A signal that is to end it calls off its restart, too."""
+    if not is_ending(container, number):
+        return await _signal(daemon, container, number)
+    await note_stop(daemon, container)
+    return await _signal(daemon, container, number) or await call_off(daemon, container)
+
+
+async def _signal(daemon: Daemon, container: Container, number: int) -> bool:
     async with container.signalling:
         running = container.running
         if running is None:
@@ -61,6 +74,11 @@ async def send(daemon: Daemon, container: Container, number: int) -> bool:
         if container.is_paused and _wakes(container, number):
             await resume(daemon, container)
         return True
+
+
+def is_ending(container: Container, number: int) -> bool:
+    """Whether who sends this signal wants the container to end, and to stay so."""
+    return number in ENDING or number == stop_signal(container.config)
 
 
 def _wakes(container: Container, number: int) -> bool:

@@ -1,8 +1,8 @@
 """The life of a container, as a table.
 
-                    paused
-               paused▲  │unpaused
-                     │  ▼
+                    paused                restarting ──started──▶ running …
+               paused▲  │unpaused    again ▲  ▲ │ended
+                     │  ▼     ┌────────────┘  │ ▼
     created ──started──▶ running ──ended──▶ exited ──started──▶ running …
        │                                      │
        └────────────── remove ────────────────┴──▶ removing ──removed──▶ gone
@@ -10,8 +10,8 @@
                                                  failed▼ │remove
                                                       dead
 
-A start that fails changes nothing here: the container stays what it was. A paused container can end, too. Docker's
-`restarting` joins the table with the jobs that need it.
+A start that fails changes nothing here: the container stays what it was, but for one that was restarting, which has
+ended then. A paused container can end, too, as a running one does.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class State(StrEnum):
     CREATED = "created"
     RUNNING = "running"
     PAUSED = "paused"
+    RESTARTING = "restarting"
     EXITED = "exited"
     REMOVING = "removing"
     DEAD = "dead"
@@ -38,6 +39,7 @@ class Step(StrEnum):
     PAUSED = "paused"
     UNPAUSED = "unpaused"
     ENDED = "ended"
+    AGAIN = "again"
     REMOVE = "remove"
     REMOVED = "removed"
     FAILED = "failed"
@@ -45,9 +47,10 @@ class Step(StrEnum):
 
 TRANSITIONS: dict[State, dict[Step, State]] = {
     State.CREATED: {Step.STARTED: State.RUNNING, Step.REMOVE: State.REMOVING},
-    State.RUNNING: {Step.PAUSED: State.PAUSED, Step.ENDED: State.EXITED},
-    State.PAUSED: {Step.UNPAUSED: State.RUNNING, Step.ENDED: State.EXITED},
-    State.EXITED: {Step.STARTED: State.RUNNING, Step.REMOVE: State.REMOVING},
+    State.RUNNING: {Step.PAUSED: State.PAUSED, Step.ENDED: State.EXITED, Step.AGAIN: State.RESTARTING},
+    State.PAUSED: {Step.UNPAUSED: State.RUNNING, Step.ENDED: State.EXITED, Step.AGAIN: State.RESTARTING},
+    State.RESTARTING: {Step.STARTED: State.RUNNING, Step.ENDED: State.EXITED},
+    State.EXITED: {Step.STARTED: State.RUNNING, Step.AGAIN: State.RESTARTING, Step.REMOVE: State.REMOVING},
     State.REMOVING: {Step.REMOVED: State.GONE, Step.FAILED: State.DEAD},
     State.DEAD: {Step.REMOVE: State.REMOVING},
     State.GONE: {},

@@ -88,7 +88,7 @@ def resolve_links(containers: Registry, container: Container) -> list[Linked]:
     """Find what a container's links lead to, for its start. Raises Conflict when one of them does not run."""
     found = []
     for alias, child in children(containers, container):
-        if not child.is_running:
+        if child.running is None:
             raise Conflict(
                 f"Cannot link to a non running container: /{child.name} AS /{container.name}/{alias}", key="Links"
             )

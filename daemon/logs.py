@@ -149,7 +149,7 @@ def _lift(fd: int) -> int:
 
 async def _tell_end(container: Container, told: IO[bytes]) -> None:
     """Hang up when the container does not run (any more): everything is in the log by then."""
-    while container.is_running:
+    while container.running is not None:
         await container.changed.wait()
     told.close()
 

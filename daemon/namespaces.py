@@ -165,7 +165,7 @@ def _running(daemon: Daemon, word: str, kind: str) -> Container:
     other = daemon.containers.find(word)
     if other is None:
         raise BadParameter(f"failed to join {kind} namespace: No such container: {word}", key=f"{kind}Mode")
-    if not other.is_running or other.running is None:
+    if other.running is None:
         raise Conflict(f"failed to join {kind} namespace: container {other.id} is not running")
     return other
 

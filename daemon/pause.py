@@ -19,6 +19,7 @@ async def pause(daemon: Daemon, job: Job[Pause]) -> None:
     container = daemon.containers.get(job.params.name)
     async with container.signalling:
         running = container.running
+        check_not_restarting(container)
         if running is None or not container.is_running:
             raise Conflict(f"container {container.id} is not running")
         if container.is_paused:
@@ -29,6 +30,12 @@ async def pause(daemon: Daemon, job: Job[Pause]) -> None:
             raise Internal(f"Cannot pause container {container.id}: {exc}") from exc
         container.life.advance(Step.PAUSED)
         await daemon.tell(container, "pause")
+
+
+def check_not_restarting(container: Container) -> None:
+    """Raise Conflict for a container that will be started again."""
+    if container.is_restarting:
+        raise Conflict(f"Container {container.id} is restarting, wait until the container is running")
 
 
 async def unpause(daemon: Daemon, job: Job[Unpause]) -> None:

@@ -46,7 +46,7 @@ async def delete(daemon: Daemon, job: Job[Delete]) -> None:
 def _why_not(container: Container) -> str:
     if container.is_paused:
         return "container is paused and must be unpaused first"
-    return "container is running: stop the container before removing or force remove"
+    return f"container is {container.life.state}: stop the container before removing or force remove"
 
 
 async def _remove_link(daemon: Daemon, name: str) -> None:

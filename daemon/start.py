@@ -29,6 +29,7 @@ from .mounts import Sources
 from .namespaces import joined
 from .remove import remove_locked
 from .settle import settle
+from .supervise import note_start
 from .volumes import mount_volumes, unmount_volumes, view_images
 
 # The words that clients look for in the message: 127 and 126 of `docker run` come from them.
@@ -46,11 +47,15 @@ async def start(daemon: Daemon, job: Job[Start]) -> None:
             raise Conflict("cannot start a paused container, try unpause instead")
         if container.is_running:
             raise NotModified(f"container {container.id} is already started")
+        await note_start(daemon, container)
         await start_locked(daemon, container)
 
 
 async def start_locked(daemon: Daemon, container: Container) -> None:
-    """Start a container that does not run, with its lock held. On failure a container of `--rm` is removed."""
+    """Start a container that does not run, with its lock held. On failure a container of `--rm` is removed.
+
+    One that was restarting has ended then.
+    """
     if container.is_gone:
         raise NotFound(f"No such container: {container.id}")
     if not container.life.allows(Step.STARTED):
@@ -110,7 +115,7 @@ def begun(daemon: Daemon, container: Container, started_ns: int) -> None:
     container.life.advance(Step.STARTED)
     container.changed.give()
     assert container.running is not None
-    daemon.nursery.start_soon(monitor, daemon, container, container.running)
+    daemon.nursery.start_soon(monitor, daemon, container, container.running, start_locked)
 
 
 def _explain(exc: Exception) -> JobError:
@@ -127,6 +132,8 @@ async def _note_failure(daemon: Daemon, container: Container, exc: Exception, er
     """Keep why a start failed, let the waiting clients go, and remove what was to be removed at its end."""
     code = exc.exit_code if isinstance(exc, StartError) else 128
     container.outcome = msgspec.structs.replace(container.outcome, code=code, error=error.message)
+    if container.is_restarting:
+        container.note_end_of_restarts()
     container.settle_clients()
     with trio.CancelScope(shield=True):
         await daemon.store.forget_run(container.id)

@@ -33,7 +33,7 @@ async def stats(daemon: Daemon, job: Job[Stats]) -> Sample | None:
 
 async def _one(daemon: Daemon, container: Container, is_alone: bool) -> Sample:
     """Take one sample, and, unless it `is_alone`, one before it of which a rate can be had."""
-    if is_alone or not container.is_running:
+    if is_alone or container.running is None:
         return await take(container)
     with reading(daemon.nursery, container) as sampler:
         before = await sampler.next()

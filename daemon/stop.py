@@ -13,6 +13,7 @@ from .daemon import Daemon
 from .kill import kill_and_wait, send, until_exit
 from .signals import parse_signal, stop_signal
 from .start import start_locked
+from .supervise import call_off, note_start, note_stop
 
 TIMEOUT = 10  # seconds between the stop signal and KILL, when neither the container nor the request says
 
@@ -32,23 +33,26 @@ async def restart(daemon: Daemon, job: Job[Restart]) -> None:
     params = job.params
     container = daemon.containers.get(params.name)
     signal = parse_signal(params.signal) if params.signal else stop_signal(container.config)
-    container.is_restarting = True
+    container.survives_its_end = True
     try:
         if container.is_running:
             await _stop(daemon, container, signal, params.t)
         async with container.lock:
             if not container.is_running:
+                await note_start(daemon, container)
                 await start_locked(daemon, container)
     finally:
-        container.is_restarting = False
+        container.survives_its_end = False
     await daemon.tell(container, "restart")
 
 
 async def _stop(daemon: Daemon, container: Container, signal: int, timeout: int | None) -> None:
+    await note_stop(daemon, container)
     if timeout is None:
         timeout = TIMEOUT if container.config.StopTimeout is None else container.config.StopTimeout
     exits = container.exits
-    await send(daemon, container, signal)
+    if not await send(daemon, container, signal):
+        await call_off(daemon, container)
     with trio.move_on_after(float("inf") if timeout < 0 else timeout):
         await until_exit(container, exits)
     if container.exits == exits and container.is_running:

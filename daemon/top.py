@@ -12,6 +12,7 @@ from windlass.engine.errors import BadParameter, Conflict, Internal, Unavailable
 from windlass.jobs.containers import Processes, Top
 
 from .daemon import Daemon
+from .pause import check_not_restarting
 
 DEFAULT = "-ef"
 TIMEOUT = 30.0  # seconds for ps to read /proc
@@ -25,6 +26,7 @@ async def top(daemon: Daemon, job: Job[Top]) -> Processes:
     words = (job.params.ps_args or DEFAULT).split()
     _check(job.params.ps_args)
     running = container.running
+    check_not_restarting(container)
     if running is None or not container.is_running:
         raise Conflict(f"container {container.id} is not running")
     pids = set(await trio.to_thread.run_sync(running.processes))

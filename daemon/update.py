@@ -36,7 +36,7 @@ async def container_update(daemon: Daemon, job: Job[ContainerUpdate]) -> Updated
     params = job.params
     warnings: list[str] = []
     asked = HostConfig(RestartPolicy=params.RestartPolicy, **{key: getattr(params, key) for key in LIMITS})
-    check_restart(asked, warnings.append)
+    check_restart(asked)
     asked = check_limits(asked, warnings.append, host_support(), is_update=True)
     container = daemon.containers.get(params.name)
     async with container.lock:
@@ -45,6 +45,8 @@ async def container_update(daemon: Daemon, job: Job[ContainerUpdate]) -> Updated
         host = merge(container, asked)
         with trio.CancelScope(shield=True):
             await _apply(daemon, container, host)
+            if params.RestartPolicy.Name:  # it decides with what was known in memory alone
+                await daemon.store.save_outcome(container.id, container.outcome)
     await daemon.tell(container, "update")
     return Updated(Warnings=warnings)
 
@@ -86,7 +88,7 @@ _EXCLUSIVE = (
 
 async def _apply(daemon: Daemon, container: Container, host: HostConfig) -> None:
     old, new = resources(container.host), _lifted(resources(host), host)
-    running = container.running if container.is_running else None
+    running = container.running
     if running:
         try:
             await running.update(old, new)

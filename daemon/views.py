@@ -51,6 +51,8 @@ def status_text(container: Container) -> str:
             return f"Up {duration_text((now - outcome.started_ns) / 1e9)}"
         case State.PAUSED:
             return f"Up {duration_text((now - outcome.started_ns) / 1e9)} (Paused)"
+        case State.RESTARTING:
+            return f"Restarting ({outcome.code}) {duration_text((now - outcome.finished_ns) / 1e9)} ago"
         case State.EXITED:
             return f"Exited ({outcome.code}) {duration_text((now - outcome.finished_ns) / 1e9)} ago"
         case State.REMOVING:

@@ -9,6 +9,7 @@ from typing import Any
 
 from windlass.engine.errors import BadParameter
 from windlass.engine.params import parse_json
+from windlass.lib import duration
 
 Run = dict[str, Any]
 
@@ -138,14 +139,12 @@ def _count(text: str) -> int:
 
 
 def _nanoseconds(text: str) -> int:
-    """A duration as Go writes it: `1m30s`. Raises BadParameter."""
-    parts = re.findall(r"([0-9]{1,9})(h|ms|m|s)", text, re.ASCII)
-    if not parts or "".join(map("".join, parts)) != text:
-        raise BadParameter(f'time: invalid duration "{text:.100}"', key="changes")
-    return sum(int(number) * UNITS[unit] for number, unit in parts)
+    try:
+        return duration.parse(text)
+    except ValueError as exc:
+        raise BadParameter(f"time: {exc}", key="changes") from None
 
 
-UNITS = {"h": 3600 * 10**9, "m": 60 * 10**9, "s": 10**9, "ms": 10**6}
 HEALTH_OPTIONS = {
     "interval": "Interval", "timeout": "Timeout", "start-period": "StartPeriod", "start-interval": "StartInterval",
     "retries": "Retries",

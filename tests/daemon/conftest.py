@@ -27,6 +27,7 @@ from windlass.graphdriver.overlay2 import Overlay2
 from windlass.jobs.container_config import HostConfig
 from windlass.jobs.containers import Create, Created, Delete, Start
 from windlass.jobs.images import ImageGet, ImageRecord
+from windlass.jobs.supervision import ContainersRestore
 from windlass.lib.database import Database
 
 NONE = HostConfig(NetworkMode="none")
@@ -88,11 +89,15 @@ class Roots:
 
     @asynccontextmanager
     async def life(
-        self, *, remove: bool = True, before: Callable[[Engine], None] = lambda engine: None
+        self,
+        *,
+        remove: bool = True,
+        before: Callable[[Engine], None] = lambda engine: None,
+        after: Callable[[Engine], None] = lambda engine: None,
     ) -> AsyncIterator[Yard]:
         """One life of an engine; at its end all containers are removed, unless the test wants them to live on.
 
-        `before` may register jobs of siblings that the daemon finds when it is installed.
+        `before` may register jobs of siblings that the daemon finds when it is installed, `after` is for plugins.
         """
         async with trio.open_nursery() as nursery, Engine() as engine:
             driver = NativeDriver(self.root / "exec", nursery)
@@ -115,6 +120,8 @@ class Roots:
                 data_root=self.root / "data",
                 exec_root=self.root / "exec",
             )
+            after(engine)
+            await engine.call(ContainersRestore())
             try:
                 yield Yard(engine, self.root, driver, capture, self.ids)
             finally:

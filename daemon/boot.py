@@ -1,0 +1,138 @@
+"""Starting the containers whose policy says so, when the daemon has come up: after a crash, an upgrade, a reboot.
+
+All of them are `restarting` at once, so that clients see what will be, and can call it off; then each is started as
+soon as what it needs is there:
+
+    --link X, --network / --pid / --ipc container:X     X runs
+    label windlass.requires=X[:CONDITION],...           X is `started` (the default), `healthy`, or has `completed` with 0
+
+A container that needs what nobody will start waits for it; one that needs itself, or what does not exist, waits for
+nothing, and the log says so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+import trio
+
+from windlass.engine import Job
+from windlass.engine.job import current
+from windlass.jobs.supervision import ContainersRestore
+
+from .container import Container
+from .daemon import Daemon
+from .endpoints import shared_container
+from .lifecycle import State
+from .links import children
+from .start import start_locked
+from .supervise import ask, back_off
+
+REQUIRES = "windlass.requires"
+AT_ONCE = 8  # starts under way
+HOST_WENT_DOWN = 255  # exit code of a run that a reboot ended
+
+Need = tuple[Container, str]
+
+logger = logging.getLogger("windlass.daemon")
+
+
+async def containers_restore(daemon: Daemon, job: Job[ContainersRestore]) -> None:
+    """Start what is to run, in the background."""
+    chosen = [container for container in daemon.containers if await _is_wanted(daemon, container)]
+    for container in chosen:
+        _count(container)
+    needs = {container.id: list(_needs(daemon, container)) for container in chosen}
+    limiter = trio.CapacityLimiter(AT_ONCE)
+    for container in chosen:
+        if circle := _circle(needs, container):
+            names = " -> ".join(each.name for each in circle)
+            logger.error("container %s needs itself, so it waits for nothing: %s", container.name, names)
+        daemon.nursery.start_soon(_start, daemon, container, [] if circle else needs[container.id], limiter)
+
+
+async def _is_wanted(daemon: Daemon, container: Container) -> bool:
+    if container.life.state is not State.EXITED:
+        return False
+    return (await ask(daemon, container, "daemon-start")).action == "restart"
+
+
+def _count(container: Container) -> None:
+    """Go on counting where a loop was cut short; a reboot, and a stop that is over with now, let it begin anew."""
+    before = container.outcome
+    begins = before.stopped or before.code == HOST_WENT_DOWN
+    container.outcome = msgspec.structs.replace(before, stopped=False)
+    container.note_restart(0.0)
+    if begins:
+        container.outcome = msgspec.structs.replace(container.outcome, restarts=0)
+
+
+async def _start(daemon: Daemon, container: Container, needs: Sequence[Need], limiter: trio.CapacityLimiter) -> None:
+    current.set(None)
+    try:
+        for need in needs:
+            await _until(container, *need)
+        async with limiter:
+            await back_off(daemon, container, 0.0, start_locked)
+    except Exception:
+        logger.exception("container %s could not be started", container.id)
+
+
+# -- conditions ------------------------------------------------------------------------------------------------------
+
+
+def _has_completed(container: Container) -> bool:
+    return container.life.state is State.EXITED and container.outcome.code == 0
+
+
+CONDITIONS: dict[str, Callable[[Container], bool]] = {
+    "started": lambda container: container.running is not None,
+    "completed": _has_completed,
+}
+
+
+def _needs(daemon: Daemon, container: Container) -> Iterator[Need]:
+    """What a container waits for, as far as it is there."""
+    for _, child in children(daemon.containers, container):
+        yield child, "started"
+    for mode in (container.host.NetworkMode, container.host.PidMode, container.host.IpcMode):
+        if (word := shared_container(mode)) and (other := daemon.containers.find(word)):
+            yield other, "started"
+    for entry in filter(None, container.config.Labels.get(REQUIRES, "").split(",")):
+        name, _, condition = entry.strip().partition(":")
+        other = daemon.containers.find(name)
+        if other is None or (condition or "started") not in CONDITIONS:
+            logger.error("container %s needs %r, which makes no sense: it does not wait", container.name, entry)
+        else:
+            yield other, condition or "started"
+
+
+def _circle(needs: dict[str, list[Need]], container: Container) -> list[Container]:
+    """The way from a container over what it needs back to itself; empty when there is none."""
+    ways = [[container]]
+    seen = set()
+    while ways:
+        way = ways.pop()
+        for other, _ in needs.get(way[-1].id, ()):
+            if other is container:
+                return [*way, other]
+            if other.id not in seen:
+                seen.add(other.id)
+                ways.append([*way, other])
+    return []
+
+
+async def _until(container: Container, other: Container, condition: str) -> None:
+    """Wait for `other`, as long as `container` is to be started at all."""
+    is_met, exits = CONDITIONS[condition], container.exits
+    while not is_met(other) and not other.is_gone and container.is_restarting and container.exits == exits:
+        async with trio.open_nursery() as nursery:
+            for each in (container, other):
+                nursery.start_soon(_wake, nursery.cancel_scope, each)
+
+
+async def _wake(scope: trio.CancelScope, container: Container) -> None:
+    await container.changed.wait()
+    scope.cancel()
