@@ -4,7 +4,7 @@ All of them are `restarting` at once, so that clients see what will be, and can 
 soon as what it needs is there:
 
     --link X, --network / --pid / --ipc container:X     X runs
-    label windlass.requires=X[:CONDITION],...           X is `started` (the default), `healthy`, or has `completed` with 0
+    label windlass.requires=X[:CONDITION],...           X is `started` (the default), or has `completed` with 0
 
 A container that needs what nobody will start waits for it; one that needs itself, or what does not exist, waits for
 nothing, and the log says so.
@@ -56,7 +56,8 @@ async def containers_restore(daemon: Daemon, job: Job[ContainersRestore]) -> Non
 async def _is_wanted(daemon: Daemon, container: Container) -> bool:
     if container.life.state is not State.EXITED:
         return False
-    return (await ask(daemon, container, "daemon-start")).action == "restart"
+    verdict = await ask(daemon, container, "daemon-start")
+    return verdict.action == "restart"
 
 
 def _count(container: Container) -> None:

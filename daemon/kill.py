@@ -29,18 +29,24 @@ async def kill(daemon: Daemon, job: Job[Kill]) -> None:
     number = parse_signal(job.params.signal or "KILL")
     if container.is_restarting and not is_ending(container, number):
         return  # there is nobody to hear it, and it will be started again
+    if is_ending(container, number):
+        await note_stop(daemon, container)
     sent = await (kill_and_wait(daemon, container) if number == SIGKILL else send(daemon, container, number))
-    if not sent:
+    if not sent and not await call_off(daemon, container):
         raise Conflict(f"cannot kill container: {job.params.name}: container {container.id} is not running")
 
 
 async def kill_and_wait(daemon: Daemon, container: Container) -> bool:
-    """Kill a container, all of it if its first process does not end; False when it does not run.
+    """Kill a container, all of it if its first process does not end, or call its restart off.
+
+    False when it does not run.
 
     Raises Internal when even that does not help.
     """
     exits, running = container.exits, container.running
-    if not await send(daemon, container, SIGKILL):
+    if running is None or not await send(daemon, container, SIGKILL):
+        if await call_off(daemon, container):
+            return True
         await until_exit(container, exits)  # its end is known to the driver, and will be to us
         return False
     for _ in range(2):
@@ -48,20 +54,12 @@ async def kill_and_wait(daemon: Daemon, container: Container) -> bool:
             await until_exit(container, exits)
             return True
         logger.warning("container %s did not end by KILL within %g s", container.id, KILL_TIMEOUT)
-        if running is not None:
-            await running.kill_all()
+        await running.kill_all()
     raise Internal(f"container {container.id} does not end")
 
 
 async def send(daemon: Daemon, container: Container, number: int) -> bool:
-    """Send a signal and tell so; False when nothing runs. A signal that is to end it calls off its restart, too."""
-    if not is_ending(container, number):
-        return await _signal(daemon, container, number)
-    await note_stop(daemon, container)
-    return await _signal(daemon, container, number) or await call_off(daemon, container)
-
-
-async def _signal(daemon: Daemon, container: Container, number: int) -> bool:
+    """Send a signal and tell so; False when nothing runs."""
     async with container.signalling:
         running = container.running
         if running is None:

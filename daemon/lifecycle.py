@@ -1,8 +1,8 @@
 """The life of a container, as a table.
 
-                    paused                restarting ──started──▶ running …
-               paused▲  │unpaused    again ▲  ▲ │ended
-                     │  ▼     ┌────────────┘  │ ▼
+                    paused                 restarting ──started──▶ running …
+               paused▲  │unpaused    again ▲ ▲   │ended
+                     │  ▼     ┌────────────┘ │   ▼
     created ──started──▶ running ──ended──▶ exited ──started──▶ running …
        │                                      │
        └────────────── remove ────────────────┴──▶ removing ──removed──▶ gone

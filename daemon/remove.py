@@ -22,6 +22,7 @@ from .daemon import Daemon
 from .kill import kill_and_wait
 from .lifecycle import State, Step
 from .settle import forget
+from .supervise import note_stop
 from .volumes import release_volumes, unmount_volumes
 
 logger = logging.getLogger("windlass.daemon")
@@ -40,6 +41,7 @@ async def delete(daemon: Daemon, job: Job[Delete]) -> None:
                 return await _remove(daemon, container, params.v)
             if not params.force:
                 raise Conflict(f'cannot remove container "/{container.name}": {_why_not(container)}')
+        await note_stop(daemon, container)
         await kill_and_wait(daemon, container)
 
 

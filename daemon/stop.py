@@ -25,6 +25,7 @@ async def stop(daemon: Daemon, job: Job[Stop]) -> None:
     signal = parse_signal(params.signal) if params.signal else stop_signal(container.config)
     if not container.is_running:
         raise NotModified(f"container {container.id} is already stopped")
+    await note_stop(daemon, container)
     await _stop(daemon, container, signal, params.t)
 
 
@@ -47,7 +48,6 @@ async def restart(daemon: Daemon, job: Job[Restart]) -> None:
 
 
 async def _stop(daemon: Daemon, container: Container, signal: int, timeout: int | None) -> None:
-    await note_stop(daemon, container)
     if timeout is None:
         timeout = TIMEOUT if container.config.StopTimeout is None else container.config.StopTimeout
     exits = container.exits

@@ -37,7 +37,12 @@ PATIENCE = 5.0  # seconds that a plugin has for its verdict
 DELAY, DELAY_MAX = "windlass.restart.delay", "windlass.restart.delay-max"
 DELAY_FACTOR, DELAY_RESET = "windlass.restart.delay-factor", "windlass.restart.delay-reset"
 ON_UNHEALTHY = "windlass.health.on-failure"
-ACTIONS = ("none", "restart", "stop", "kill")
+WHEN_UNHEALTHY = {
+    "none": Verdict(),
+    "restart": Verdict("restart"),
+    "stop": Verdict("stop"),
+    "kill": Verdict("kill"),
+}
 
 Starter = Callable[[Daemon, Container], Awaitable[None]]
 
@@ -55,8 +60,7 @@ async def supervise(daemon: Daemon, job: Job[Supervise]) -> Verdict:
 def judge(case: Supervise) -> Verdict:
     """Docker's rule."""
     if case.why == "unhealthy":
-        action = case.labels.get(ON_UNHEALTHY)
-        return Verdict(action) if action == "restart" or action == "stop" or action == "kill" else Verdict()
+        return WHEN_UNHEALTHY.get(case.labels.get(ON_UNHEALTHY, ""), Verdict())
     match case.policy.Name:
         case "always":
             wanted = True
@@ -104,8 +108,8 @@ def warn_of_labels(labels: Mapping[str, str], warn: Callable[[str], None]) -> No
             warn(f'The label {key}={labels[key]:.100} is no duration such as "1m30s": it is ignored.')
     if DELAY_FACTOR in labels and _factor(labels, 0) == 0:
         warn(f"The label {DELAY_FACTOR}={labels[DELAY_FACTOR]:.100} is no number from 1 to {MOST}: it is ignored.")
-    if labels.get(ON_UNHEALTHY, "none") not in ACTIONS:
-        warn(f"The label {ON_UNHEALTHY}={labels[ON_UNHEALTHY]:.100} is none of {', '.join(ACTIONS)}: it is ignored.")
+    if (given := labels.get(ON_UNHEALTHY, "none")) not in WHEN_UNHEALTHY:
+        warn(f"The label {ON_UNHEALTHY}={given:.100} is none of {', '.join(WHEN_UNHEALTHY)}: it is ignored.")
 
 
 # -- asking ----------------------------------------------------------------------------------------------------------
@@ -180,7 +184,6 @@ async def call_off(daemon: Daemon, container: Container) -> bool:
     async with container.lock:
         if not container.is_restarting:
             return False
-        await note_stop(daemon, container)
         container.note_end_of_restarts()
     return True
 
@@ -190,8 +193,7 @@ async def call_off(daemon: Daemon, container: Container) -> bool:
 
 async def note_stop(daemon: Daemon, container: Container) -> None:
     """Remember that a client wants it stopped, before it is: the next daemon is to know it, too."""
-    if not container.survives_its_end:
-        await _remember(daemon, container, msgspec.structs.replace(container.outcome, stopped=True))
+    await _remember(daemon, container, msgspec.structs.replace(container.outcome, stopped=True))
 
 
 async def note_start(daemon: Daemon, container: Container) -> None:

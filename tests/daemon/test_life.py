@@ -286,13 +286,10 @@ async def test_fifty_runs_at_once_all_end_and_go(yard: Yard) -> None:
 # -- what create says ------------------------------------------------------------------------------------------------
 
 
-async def test_create_warns_of_what_it_cannot_do_yet(yard: Yard) -> None:
-    made = await yard.call(Create(Image="busybox", HostConfig=HostConfig(RestartPolicy=RestartRule("always"))))
-    assert "restart policy" in " ".join(made.Warnings)
-
-
-async def test_create_with_no_network_warns_of_nothing(yard: Yard) -> None:
-    assert (await yard.call(Create(Image="busybox", HostConfig=NONE))).Warnings == []
+@pytest.mark.parametrize("rule", ["no", "always"])
+async def test_create_with_no_network_warns_of_nothing(yard: Yard, rule: str) -> None:
+    host = HostConfig(NetworkMode="none", RestartPolicy=RestartRule(rule))
+    assert (await yard.call(Create(Image="busybox", HostConfig=host))).Warnings == []
 
 
 @pytest.mark.parametrize(
