@@ -11,6 +11,7 @@ import json
 import sys
 from pathlib import Path
 
+import archives
 import networks
 import registries
 import report
@@ -19,7 +20,7 @@ from cases import Case
 from peers import Peer, dockerd, windlass
 from wire import Refused
 
-CASES = [*BASE_CASES, *networks.CASES, *registries.CASES]
+CASES = [*BASE_CASES, *networks.CASES, *registries.CASES, *archives.CASES]
 
 
 def arguments() -> argparse.Namespace:

@@ -1,4 +1,4 @@
-"""pull, push and load of an image of 4 layers, 150 MB in 5,000 files, with Debian's docker-registry on loopback."""
+"""pull and push of an image of 4 layers, 150 MB in 5,000 files, with Debian's docker-registry on loopback."""
 
 import contextlib
 import gzip
@@ -64,21 +64,6 @@ def config() -> bytes:
             "history": [{"created_by": "bench"} for _ in diff_ids],
         }
     ).encode()
-
-
-@cache
-def archive() -> bytes:
-    """The image as `docker save` writes it."""
-    buffer = io.BytesIO()
-    names = [f"{number}/layer.tar" for number in range(LAYERS)]
-    manifest = [{"Config": "config.json", "RepoTags": ["windlass-bench-load:latest"], "Layers": names}]
-    members = {"config.json": config(), **dict(zip(names, layers(), strict=True))}
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, data in {**members, "manifest.json": json.dumps(manifest).encode()}.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
 
 
 @contextmanager
@@ -171,17 +156,6 @@ def pull_and_push(peer: Peer) -> Samples:
     }
 
 
-def load(peer: Peer) -> Samples:
-    """Load the archive."""
-    data = archive()
-    began = now()
-    out = peer.wire.request("POST", "/images/load?quiet=1", data, kind="application/x-tar")
-    span = now() - began
-    assert b"error" not in json.dumps(out).encode() if not isinstance(out, bytes) else b'"error"' not in out, out
-    peer.wire.delete("/images/windlass-bench-load:latest?force=1")
-    return {"load, ms": span * 1e3}
-
-
 @cache
 def source() -> Path:
     """The root of a registry with the image; `close` deletes it."""
@@ -217,5 +191,4 @@ CASES = [
             "slowest _ping while pulling, ms": "≤ 50 ms",
         },
     ),
-    Case("load", "load of the same image from an archive", 5, load, {"load, ms": "≤ 0.7 of dockerd"}),
 ]
