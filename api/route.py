@@ -9,6 +9,7 @@ from typing import Any, Literal
 from .head import Version
 
 Render = Callable[[Any, Version], Any]
+HeadersOf = Callable[[Any], list[tuple[str, str]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class Route:
     older: tuple[tuple[Version, str, Any], ...] = ()  # fields with a value for clients of versions below the one named
     when: str = ""  # the row is for requests with this key in the query
     ok: int = 200
+    headers_of: HeadersOf | None = None  # further headers of the answer, made of the result, or of what `ready` carries
     render: Render | None = None
     kind: Literal["plain", "raw", "progress", "hijack", "own"] = "plain"
     early: bool = False

@@ -72,9 +72,9 @@ CONTAINERS = (
         "POST", "/containers/{name}/wait", "wait", query=("condition",), early=True, cancel=True, live=True
     ),
     Route("DELETE", "/containers/{name}", "delete", query=("v", "force", "link"), ok=204),
-    Route("HEAD", "/containers/{name}/archive", "container_archive_stat", query=("path",)),
+    Route("HEAD", "/containers/{name}/archive", "container_archive_stat", query=("path",), headers_of=wire.path_stat),
     Route("GET", "/containers/{name}/archive", "container_archive", query=("path",), kind="raw", content_type=TAR,
-          cancel=True),
+          cancel=True, headers_of=wire.path_stat),
     Route("PUT", "/containers/{name}/archive", "container_extract",
           query=("path", "noOverwriteDirNonDir", "copyUIDGID"), body="stdin"),
     Route("POST", "/containers/{name}/copy", "container_copy", body="json", kind="raw", content_type=TAR, cancel=True),

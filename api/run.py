@@ -44,7 +44,8 @@ class Output(trio.abc.SendStream):
         if kind == wire.STREAM:
             kind = wire.stream_type(self._version, wire.has_tty(ready))
         try:
-            await self._exchange.begin(self._route.ok, kind)
+            headers = self._route.headers_of(ready) if self._route.headers_of and ready is not None else ()
+            await self._exchange.begin(self._route.ok, kind, headers)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             await self._gone()
 
@@ -135,7 +136,8 @@ async def plain(job: Job[Any], route: Route, exchange: Exchange, version: Versio
         await exchange.write(body)
         await exchange.end()
     else:
-        await exchange.answer(route.ok, body, route.content_type)
+        headers = route.headers_of(result) if route.headers_of else ()
+        await exchange.answer(route.ok, body, route.content_type, headers)
 
 
 def encoded(route: Route, result: Any, version: Version) -> bytes:

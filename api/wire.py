@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import msgspec
@@ -60,6 +61,11 @@ def images(result: Any, version: Version) -> Any:
         if version < (1, 43) and not each["RepoTags"] and not each["RepoDigests"]:
             each |= {"RepoTags": ["<none>:<none>"], "RepoDigests": ["<none>@<none>"]}
     return shown
+
+
+def path_stat(result: Any) -> list[tuple[str, str]]:
+    """What is at a path of a container, as the header that `docker cp` reads."""
+    return [("X-Docker-Container-Path-Stat", base64.b64encode(msgspec.json.encode(result)).decode())]
 
 
 def disk_usage(result: Any, version: Version) -> Any:

@@ -43,6 +43,11 @@ def write(folder: Path, host: HostConfig, attachment: Attachment) -> list[Mount]
     return [Mount(f"/etc/{file}", source=str(source / file), mapped=True) for file in NAMES]
 
 
+def kept(folder: Path) -> list[Mount]:
+    """The mounts that put the files of the last start in place. Blocks."""
+    return [Mount(f"/etc/{file}", source=str(folder / file)) for file in NAMES if (folder / file).exists()]
+
+
 def last_start(folder: Path) -> int:
     """When the files were written last, in nanoseconds; 0 when never."""
     try:

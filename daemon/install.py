@@ -15,6 +15,7 @@ from windlass.graphdriver.driver import Driver as GraphDriver
 from windlass.jobs.container_config import Ulimit
 from windlass.lib.database import Database
 
+from .archive import container_archive, container_archive_stat, container_copy, container_extract
 from .attach import attach, resize
 from .boot import containers_restore
 from .connect import endpoint_add, endpoint_networks, endpoint_remove
@@ -57,6 +58,10 @@ JOBS: dict[str, Callable[..., Any]] = {
     "containers": containers,
     "container_inspect": container_inspect,
     "container_rename": container_rename,
+    "container_archive_stat": container_archive_stat,
+    "container_archive": container_archive,
+    "container_copy": container_copy,
+    "container_extract": container_extract,
     "logs": logs,
     "attach": attach,
     "resize": resize,

@@ -15,7 +15,8 @@ its database believes to be running: the answer is a Running, an Exit, or None w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -231,6 +232,55 @@ class Detached:
     by: Literal["keys", "client", "end"]
 
 
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a container that does not run would see: its root file system, and what is mounted in it."""
+
+    rootfs: RootFS
+    mounts: tuple[Mount, ...] = ()
+    readonly: bool = False  # the root file system, not what is mounted in it
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """What a path of a container is: `mode` as in stat(2), `target` where a link ends, as far as it leads."""
+
+    mode: int
+    size: int
+    mtime_ns: int
+    target: str = ""
+
+
+class FilesError(Exception):
+    """A container's files cannot be looked at; or an archive cannot be put there, in words for who sent it."""
+
+
+class Files(Protocol):
+    """A container's files, seen from inside: no path leads out of it, no link, and no archive.
+
+    Raises OSError for a path (FileNotFoundError …), FilesError for everything else.
+    """
+
+    async def stat(self, path: str) -> FileStat: ...
+
+    def read(self, path: str, name: str) -> AbstractAsyncContextManager[tuple[FileStat, AsyncIterator[bytes]]]:
+        """What is at `path`, and a tar of it, in which it is called `name`. A stream that raises was not whole."""
+        ...
+
+    def export(self) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """A tar of the root file system, without what is mounted in it."""
+        ...
+
+    async def write(
+        self, path: str, tar: AsyncIterator[bytes], *, keep_kinds: bool = False, owner: tuple[int, int] | None = None
+    ) -> None:
+        """Unpack a tar into the directory at `path`; what has been unpacked stays when it fails.
+
+        With `keep_kinds` no directory gives way to anything else, nor the other way round; `owner` gets everything.
+        """
+        ...
+
+
 class Attached(Protocol):
     """One session under way; it goes on when nobody waits for it."""
 
@@ -339,6 +389,10 @@ class Driver(Protocol):
         Returns descriptors of both, the second -1 when not asked for; they are the caller's. Blocks for milliseconds:
         call it in a thread. Raises OSError.
         """
+        ...
+
+    def files(self, id: str, view: View | None = None) -> Files:
+        """The files of a container that runs; of one that does not by its `view`, while nobody starts it."""
         ...
 
     def log_reader(self) -> str:

@@ -10,9 +10,9 @@ import trio
 from windlass.engine import Job
 from windlass.engine.errors import BadParameter, JobError
 from windlass.graphdriver.driver import LayerError
+from windlass.lib.decompress import CompressionError, bounded
 from windlass.lib.groups import first_error
 
-from .decompress import CompressionError, bounded
 from .keep import Keeper
 from .store import Layer, Store
 

@@ -24,11 +24,11 @@ from windlass.engine import Job
 from windlass.engine.errors import BadParameter, NotFound
 from windlass.jobs.images import Blob, Document, ImageContent, ImageExport, KeptLayer
 from windlass.lib import reference
+from windlass.lib.decompress import decompressed
 from windlass.lib.reference import InvalidReference, Reference
 
 from . import platforms
 from .contents import MANIFEST
-from .decompress import decompressed
 from .events import tell
 from .keep import TAR
 from .platforms import Platform

@@ -15,8 +15,8 @@ import trio
 
 from windlass.jobs.images import Blob
 from windlass.lib.blobs import Writer
+from windlass.lib.decompress import decompressed
 
-from .decompress import decompressed
 from .store import Store
 
 TAR = "application/vnd.oci.image.layer.v1.tar"

@@ -12,6 +12,7 @@ from windlass.engine import Job
 from windlass.engine.errors import JobError
 from windlass.engine.events import Output, Progress
 from windlass.jobs.images import Load
+from windlass.lib.decompress import CompressionError, bounded, decompressed
 from windlass.lib.groups import first_error
 from windlass.lib.reference import Reference
 
@@ -19,7 +20,6 @@ from . import config, contents, platforms
 from .apply import apply, stdin
 from .archive import Archive, BadArchive, parse_member
 from .contents import Found
-from .decompress import CompressionError, bounded, decompressed
 from .events import tell
 from .keep import Keeper, keeping
 from .store import Layer, Store, chain_ids

@@ -14,8 +14,8 @@ from windlass.engine import Job
 from windlass.engine.errors import NotFound
 from windlass.jobs.images import Blob, LayerPack
 from windlass.lib.blobs import Writer
+from windlass.lib.decompress import decompressed
 
-from .decompress import decompressed
 from .keep import GZIP
 from .store import Store
 

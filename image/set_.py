@@ -13,10 +13,10 @@ from windlass.engine.params import parse_json
 from windlass.graphdriver.driver import LayerError
 from windlass.jobs.images import BlobSources, ImageContent, ImageContents, ImageKeep, ImageSet, LayerSource
 from windlass.lib import reference
+from windlass.lib.decompress import CompressionError, bounded, decompressed
 from windlass.lib.groups import in_parallel
 
 from . import config
-from .decompress import CompressionError, bounded, decompressed
 from .events import tell
 from .store import Layer, Origin, Store, chain_ids
 

@@ -26,12 +26,13 @@ from pathlib import Path
 
 import trio
 
-from windlass.execdriver.driver import Attached, Command, Exit, IdMap, Running, Session, StartError
+from windlass.execdriver.driver import Attached, Command, Exit, IdMap, Running, Session, StartError, View
 from windlass.kernel import caps, devicecg
 from windlass.kernel.cgroup import Cgroup, Hierarchies
 
 from .control import Shim, read_exit
 from .failure import reason, start_error
+from .files import NativeFiles, world_of_process, world_of_view
 from .limits import limits
 from .memfd import lifted, sealed_memfd
 from .message import OpList, Rec
@@ -141,6 +142,12 @@ class NativeDriver:
 
     def user_namespace(self, uids: IdMap, gids: IdMap, *, network: bool, within: str = "") -> tuple[int, int]:
         return make_user_namespace(self.log_reader(), uids, gids, network=network, within=within)
+
+    def files(self, id: str, view: View | None = None) -> NativeFiles:
+        if view is not None:
+            return NativeFiles(self.log_reader(), lambda held: world_of_view(held, view, str(self._place)))
+        shim = self._shims.get(id)
+        return NativeFiles(self.log_reader(), lambda held: world_of_process(held, id, shim.pid if shim else 0))
 
     def log_reader(self) -> str:
         return f"/proc/self/fd/{self._binary}"

@@ -31,5 +31,6 @@ int main(int argc, char **argv)
 {
     umask(0);
     int root = argc == 2 ? open(argv[1], O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
-    return root < 0 || unpack_prepare() ? 64 : unpack_stream(0, 1, root, -1);
+    struct unpack_rules rules = unpack_layer(root, -1);
+    return root < 0 || unpack_prepare() ? 64 : unpack_stream(0, 1, &rules);
 }

@@ -287,13 +287,13 @@ async def test_the_platform_that_is_asked_for_is_loaded(images: Images, form: st
 
 async def test_a_bomb_ends_when_the_disk_would_fill_up(images: Images, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once as the whole archive, once as a layer in it."""
-    monkeypatch.setattr("windlass.image.decompress.CHECK", 1 << 20)
+    monkeypatch.setattr("windlass.lib.decompress.CHECK", 1 << 20)
     full = os.statvfs_result((4096, 4096, 1000, 10, 10, 1000, 10, 10, 0, 255))
     bomb = compress(layer(zeros="0" * (20 << 20)), "gzip")
     inside = archive({"c": CONFIG, "l": bomb, "manifest.json": manifest("c", ["l"], "a:1")})
     for data in (bomb, inside):
         with monkeypatch.context() as patch, pytest.raises(JobError, match="No space left"):
-            patch.setattr("windlass.image.decompress.os.statvfs", lambda _: full)
+            patch.setattr("windlass.lib.decompress.os.statvfs", lambda _: full)
             await images.run("load", stdin=data)
         assert await images.is_empty()
 

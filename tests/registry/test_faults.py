@@ -13,7 +13,7 @@ from tests.registry.conftest import Engines
 from tests.registry.server import CONFIG, DOCKER, DOCKER_LIST, LAYER, OCI_INDEX, Answer, Server, times
 from tests.support.images import Tar, compress, config_blob, digest, layer
 from windlass.engine.errors import JobError
-from windlass.image import decompress
+from windlass.lib import decompress
 from windlass.registry import manifest
 from windlass.registry.manifest import FOREIGN
 

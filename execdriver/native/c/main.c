@@ -7,6 +7,7 @@
 
 /* Modes whose file is not linked in are not there: windlass-net has `net` alone, the shim all others. */
 #pragma weak copyup_main
+#pragma weak files_main
 #pragma weak init_main
 #pragma weak logs_main
 #pragma weak net_main
@@ -27,6 +28,7 @@ static const struct {
 } modes[] = {
     {"run", run_main},
     {"copyup", copyup_main},
+    {"files", files_main},
     {"init", init_main},
     {"logs", logs_main},
     {"net", net_main},
@@ -40,6 +42,6 @@ int main(int argc, char **argv)
     for (size_t i = 0; argc > 1 && i < sizeof modes / sizeof *modes; i++)
         if (modes[i].main && !strcmp(argv[1], modes[i].name))
             return modes[i].main(argc - 1, argv + 1);
-    fputs("usage: windlass-shim run|copyup|init|logs|net|unpack|userns|version ...\n", stderr);
+    fputs("usage: windlass-shim run|copyup|files|init|logs|net|unpack|userns|version ...\n", stderr);
     return 64;
 }

@@ -7,6 +7,7 @@
 
 int run_main(int argc, char **argv);    /* run CONTAINER-ID: start and supervise a container */
 int copyup_main(int argc, char **argv); /* copyup TARGET PATH LOWER ...: fill a new volume with what an image has there */
+int files_main(int argc, char **argv);  /* files WORLD OPERATION ...: a container's files, in and out */
 int init_main(int argc, char **argv);   /* init -- PROGRAM ...: the first process of a container of --init */
 int logs_main(int argc, char **argv);   /* logs PATH MAXFILES FLAGS TAIL SINCE UNTIL: read a json-file log */
 int net_main(int argc, char **argv);    /* net: names, proxied ports and held ports of all containers */

@@ -46,7 +46,7 @@ static int standard_streams(const struct op *op)
     return 0;
 }
 
-static int overlay(const struct op *op)
+int prepare_overlay(const struct op *op)
 {
     char place[64];
     const char *lower[op->nstr];
@@ -60,7 +60,7 @@ static int overlay(const struct op *op)
     return set_slot(op->a, mount);
 }
 
-static int open_tree(const struct op *op)
+int prepare_tree(const struct op *op)
 {
     unsigned recursive = op->b & TREE_RECURSIVE ? AT_RECURSIVE : 0;
     unsigned all = op->b & TREE_TOP ? 0 : recursive;
@@ -181,8 +181,8 @@ const struct op *prepare(const struct oplist *list, int *index)
         [OP_RUNDIR] = rundir,
         [OP_LOG] = open_log,
         [OP_STDIO] = standard_streams,
-        [OP_OVERLAY] = overlay,
-        [OP_OPEN_TREE] = open_tree,
+        [OP_OVERLAY] = prepare_overlay,
+        [OP_OPEN_TREE] = prepare_tree,
         [OP_OPEN_CGROUP] = open_cgroup,
         [OP_OOM_V1] = oom_v1,
         [OP_OOM_V2] = oom_v2,

@@ -96,6 +96,8 @@ int64_t now_ms(void);
 /* prepare.c: ops of the shim itself, up to CLONE. Returns CLONE's op, or NULL with errno; *index counts the ops. */
 const struct op *prepare(const struct oplist *list, int *index);
 int open_cgroup(const struct op *op);
+int prepare_overlay(const struct op *op);
+int prepare_tree(const struct op *op);
 void close_slots(void);
 int write_file(const char *name, const char *text); /* in RUNDIR, by rename */
 

@@ -36,12 +36,12 @@ struct stamp { /* a directory's time, set when nothing is made in it any more */
 };
 
 static struct unpacking {
-    int root, broker; /* broker < 0: plain */
+    struct unpack_rules rules;
     uint64_t files, bytes;
     struct stamp *stamps;
     ino_t *made; /* plain: a hash set of what this layer has made */
     size_t nmade, room;
-    char path[TAR_PATH], target[TAR_PATH], line[5 * TAR_PATH];
+    char path[TAR_PATH], target[TAR_PATH];
     struct tar tar;
 } *u; /* mapped: in .bss it would cost the other modes pages */
 
@@ -82,7 +82,7 @@ static int grow_made(void)
 static int remember(int parent, const char *name)
 {
     struct stat st;
-    if (u->broker >= 0)
+    if (u->rules.broker >= 0 || u->rules.copies)
         return 0;
     if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW))
         return -1;
@@ -164,8 +164,7 @@ static int clean(const char *path, char out[TAR_PATH])
 
 static int open_inside(const char *path, uint64_t flags)
 {
-    return sys_openat2(u->root, *path ? path : ".", flags | O_CLOEXEC, 0,
-                       RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV);
+    return sys_openat2(u->rules.root, *path ? path : ".", flags | O_CLOEXEC, 0, u->rules.resolve);
 }
 
 static int is_whiteout(int parent, const char *name)
@@ -187,7 +186,7 @@ static int mark_opaque(int parent, const char *name)
     struct msghdr message = {.msg_iov = &data, .msg_iovlen = 1, .msg_control = &control,
                              .msg_controllen = sizeof control};
     memcpy(CMSG_DATA(&control.head), &dir, sizeof dir);
-    if (sendmsg(u->broker, &message, MSG_NOSIGNAL) != 1 || read(u->broker, &failed, sizeof failed) != sizeof failed)
+    if (sendmsg(u->rules.broker, &message, MSG_NOSIGNAL) != 1 || read(u->rules.broker, &failed, sizeof failed) != sizeof failed)
         failed = errno ? errno : EPIPE;
     close(dir);
     errno = failed;
@@ -197,7 +196,7 @@ static int mark_opaque(int parent, const char *name)
 /* Make a directory; where it takes a whiteout's place, it hides what the whiteout hid. */
 static int make_directory(int parent, const char *name)
 {
-    int hides = u->broker >= 0 && is_whiteout(parent, name);
+    int hides = u->rules.broker >= 0 && is_whiteout(parent, name);
     if (hides && unlinkat(parent, name, 0))
         return -1;
     if (mkdirat(parent, name, 0755) || remember(parent, name))
@@ -250,10 +249,20 @@ int is_kept_attribute(const char *name)
     return !strncmp(name, "user.", 5) && strncmp(name, "user.overlay.", 13);
 }
 
+static uid_t owner(const struct tar_entry *entry)
+{
+    return u->rules.uid < 0 ? entry->uid : (uid_t)u->rules.uid;
+}
+
+static gid_t group(const struct tar_entry *entry)
+{
+    return u->rules.gid < 0 ? entry->gid : (gid_t)u->rules.gid;
+}
+
 /* Owner first: chown(2) takes set-user-id bits and capabilities away. */
 static int set_attributes(int fd, const struct tar_entry *entry)
 {
-    if (fchown(fd, entry->uid, entry->gid) || fchmod(fd, entry->mode))
+    if (fchown(fd, owner(entry), group(entry)) || fchmod(fd, entry->mode))
         return -1;
     for (unsigned i = 0; i < entry->nxattrs; i++) {
         const struct tar_xattr *attr = &entry->xattrs[i];
@@ -325,7 +334,7 @@ static int put_node(int parent, const char *name, const struct tar_entry *entry)
             return -1;
     } else if (mknodat(parent, name, kinds[(int)entry->type] | entry->mode, makedev(entry->major, entry->minor)))
         return -1;
-    return fchownat(parent, name, entry->uid, entry->gid, AT_SYMLINK_NOFOLLOW) ||
+    return fchownat(parent, name, owner(entry), group(entry), AT_SYMLINK_NOFOLLOW) ||
                    utimensat(parent, name, times, AT_SYMLINK_NOFOLLOW)
                ? -1
                : 0;
@@ -357,8 +366,12 @@ static int displace(int parent, const char *name, char type)
         return errno == ENOENT ? 0 : -1;
     if (type == '5' && S_ISDIR(st.st_mode))
         return 1;
-    if (type == '5' && u->broker >= 0 && is_whiteout(parent, name))
+    if (type == '5' && u->rules.broker >= 0 && is_whiteout(parent, name))
         return 0; /* make_directory sees to it */
+    if (u->rules.keeps_kinds && S_ISDIR(st.st_mode))
+        return refuse("cannot overwrite directory with non-directory");
+    if (u->rules.keeps_kinds && type == '5')
+        return refuse("cannot overwrite non-directory with directory");
     return remove_tree(parent, name, 0);
 }
 
@@ -387,7 +400,7 @@ static int put(int parent, const char *name, const char *path, const struct tar_
 static int hide(int parent, const char *name)
 {
     struct stat st;
-    if (u->broker < 0)
+    if (u->rules.broker < 0)
         return remove_tree(parent, name, 1);
     if (!fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW))
         return S_ISDIR(st.st_mode) ? mark_opaque(parent, name) : 0;
@@ -396,7 +409,7 @@ static int hide(int parent, const char *name)
 
 static int hide_all(int parent)
 {
-    if (u->broker >= 0)
+    if (u->rules.broker >= 0)
         return mark_opaque(parent, ".");
     int dir = openat(parent, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     return dir < 0 ? -1 : remove_entries(dir, 1);
@@ -419,6 +432,25 @@ static int is_in_whiteout(const char *path)
     return !strncmp(path, ".wh.", 4) || strstr(path, "/.wh.");
 }
 
+/* Whether `path` is inside of a whiteout. It is changed, and put back. */
+static int is_below_whiteout(char *path)
+{
+    char *slash = strrchr(path, '/');
+    if (!slash)
+        return 0;
+    *slash = 0;
+    int inside = is_in_whiteout(path);
+    *slash = '/';
+    return inside;
+}
+
+static int unpack_root(const struct tar_entry *entry)
+{
+    if (entry->type != '5')
+        return refuse("the root is no directory");
+    return u->rules.copies ? 0 : put_directory(u->rules.root, ".", ".", entry);
+}
+
 static int unpack_entry(const struct tar_entry *entry)
 {
     char *path = u->path, *leaf;
@@ -427,19 +459,14 @@ static int unpack_entry(const struct tar_entry *entry)
     if (entry->type == '3' && !entry->major && !entry->minor)
         return refuse("the device 0:0 would be a whiteout in disguise");
     if (!*path)
-        return entry->type == '5' ? put_directory(u->root, ".", ".", entry) : refuse("the root is no directory");
-    char *slash = strrchr(path, '/');
-    if (slash) {
-        *slash = 0;
-        int inside = is_in_whiteout(path);
-        *slash = '/';
-        if (inside)
-            return strstr(path, ".wh..wh.") ? 0 : refuse("a whiteout is no directory");
-    }
+        return unpack_root(entry);
+    if (!u->rules.copies && is_below_whiteout(path))
+        return strstr(path, ".wh..wh.") ? 0 : refuse("a whiteout is no directory");
     int parent = open_parent(path, &leaf);
     if (parent < 0)
         return -1;
-    int result = strncmp(leaf, ".wh.", 4) ? put(parent, leaf, path, entry) : whiteout(parent, leaf);
+    int hides = !u->rules.copies && !strncmp(leaf, ".wh.", 4);
+    int result = hides ? whiteout(parent, leaf) : put(parent, leaf, path, entry);
     close_keeping_errno(parent);
     return result;
 }
@@ -471,20 +498,24 @@ static int set_stamps(void)
 
 /* -- the mode ------------------------------------------------------------------------------------------------ */
 
+int report_error(int output, const char *path, const char *sentence)
+{
+    char line[5 * TAR_PATH];
+    int saved = errno, at = snprintf(line, sizeof line, "error %d ", saved);
+    for (; *path && at < (int)sizeof line - 256; path++)
+        at += snprintf(line + at, 5, *path > ' ' && *path < 127 && *path != '\\' ? "%c" : "\\%03o",
+                       (unsigned char)*path);
+    at += snprintf(line + at, sizeof line - at, ": %.200s\n", saved ? strerror(saved) : sentence);
+    return write_all(output, line, at);
+}
+
 static int report(int output, const char *path)
 {
-    char *line = u->line;
-    int saved = errno, at;
-    if (!path)
-        at = snprintf(line, sizeof u->line, "ok %llu %llu\n", (unsigned long long)u->files, (unsigned long long)u->bytes);
-    else {
-        at = snprintf(line, sizeof u->line, "error %d ", saved);
-        for (; *path; path++)
-            at += snprintf(line + at, 5, *path > ' ' && *path < 127 && *path != '\\' ? "%c" : "\\%03o",
-                           (unsigned char)*path);
-        at += snprintf(line + at, sizeof u->line - at, ": %.200s\n", saved ? strerror(saved) : error);
-    }
-    return write_all(output, line, at);
+    if (path)
+        return report_error(output, path, error);
+    char line[64];
+    int size = snprintf(line, sizeof line, "ok %llu %llu\n", (unsigned long long)u->files, (unsigned long long)u->bytes);
+    return write_all(output, line, size);
 }
 
 /* One sync of the file system instead of one of each file: a layer is many small files. */
@@ -503,11 +534,17 @@ int unpack_prepare(void)
     return u ? 0 : -1;
 }
 
-int unpack_stream(int input, int output, int root, int broker)
+struct unpack_rules unpack_layer(int root, int broker)
+{
+    return (struct unpack_rules){.root = root, .broker = broker, .uid = -1, .gid = -1,
+                                 .resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_XDEV};
+}
+
+int unpack_stream(int input, int output, const struct unpack_rules *rules)
 {
     struct tar_entry entry;
     int got;
-    u->root = root, u->broker = broker, u->tar.fd = input;
+    u->rules = *rules, u->tar.fd = input;
     while ((got = tar_next(&u->tar, &entry)) > 0) {
         if (unpack_entry(&entry))
             return report(output, entry.path), 1;
@@ -517,7 +554,7 @@ int unpack_stream(int input, int output, int root, int broker)
         error = u->tar.error;
         return report(output, u->tar.path), 1;
     }
-    if (tar_drain(&u->tar) || set_stamps() || sync_all(root))
+    if (tar_drain(&u->tar) || set_stamps() || (!rules->copies && sync_all(rules->root)))
         return report(output, "."), 1;
     return report(output, NULL) ? 1 : 0;
 }
@@ -574,5 +611,6 @@ int unpack_main(int argc, char **argv)
     close(pair[0]);
     if (CALL(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) || confine_drop(0))
         return fail(syscall_name);
-    return unpack_stream(0, 1, root, overlay ? pair[1] : -1);
+    struct unpack_rules rules = unpack_layer(root, overlay ? pair[1] : -1);
+    return unpack_stream(0, 1, &rules);
 }

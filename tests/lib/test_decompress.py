@@ -15,7 +15,7 @@ import pytest
 import trio
 import zstandard
 
-from windlass.image.decompress import STEP, CompressionError, decompressed
+from windlass.lib.decompress import STEP, CompressionError, decompressed
 
 DATA = random.Random(1).randbytes(200_000) + b"a" * 1_500_000
 FORMATS: dict[str, Callable[[bytes], bytes]] = {

@@ -1,0 +1,99 @@
+"""Runs one of the modes of windlass-shim that do a single thing: streams in and out, a report in lines, an end.
+
+The program is never known by a name that others choose; what it gets besides its arguments are descriptors.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
+
+import trio
+
+CHUNK = 256 << 10
+REPORT_MAX = 64 << 10
+_ABOVE = 50
+
+
+class Helper:
+    """A helper that runs: what it reads, what it writes, and what it reports."""
+
+    def __init__(self, stdin: trio.lowlevel.FdStream, stdout: trio.lowlevel.FdStream, report: int) -> None:
+        self._stdin, self._stdout = stdin, stdout
+        self._report = trio.lowlevel.FdStream(report)
+        self._reported = b""
+
+    async def feed(self, chunks: AsyncIterator[bytes]) -> None:
+        """Send all of `chunks` and close; a helper that wants no more is left alone: its report tells why."""
+        async with self._stdin:
+            async for chunk in chunks:
+                try:
+                    await self._stdin.send_all(chunk)
+                except trio.BrokenResourceError:
+                    return
+
+    async def output(self) -> AsyncIterator[bytes]:
+        """What it writes, to the end."""
+        while chunk := await self._stdout.receive_some(CHUNK):
+            yield bytes(chunk)
+
+    async def line(self) -> str:
+        """The next line of the report, empty when there is none."""
+        while b"\n" not in self._reported and len(self._reported) < REPORT_MAX:
+            chunk = await self._report.receive_some(REPORT_MAX)
+            if not chunk:
+                break
+            self._reported += chunk
+        line, _, self._reported = self._reported.partition(b"\n")
+        return line.decode(errors="surrogateescape")
+
+    async def aclose(self) -> None:
+        for stream in (self._stdin, self._stdout, self._report):
+            await trio.aclose_forcefully(stream)
+
+
+@asynccontextmanager
+async def helper(program: str, arguments: Sequence[str], fds: Sequence[int] = ()) -> AsyncIterator[Helper]:
+    """Run `program` with `fds` from number 3 on; it has ended when this is left, by KILL if it did not by itself.
+
+    Raises OSError when it cannot be run, ValueError for an argument with a NUL in it.
+    """
+    with ExitStack() as theirs:
+        ours: list[int] = []
+        pairs = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
+        for number, (reading, writing) in enumerate(pairs):
+            ours.append(writing if number == 0 else reading)
+            theirs.callback(os.close, reading if number == 0 else writing)
+        sources = [pairs[0][0], pairs[1][1], pairs[2][1], *fds]
+        try:
+            pid = _spawn(program, arguments, sources, theirs)
+        except BaseException:
+            for fd in ours:
+                os.close(fd)
+            raise
+    pidfd = os.pidfd_open(pid)
+    running = Helper(trio.lowlevel.FdStream(ours[0]), trio.lowlevel.FdStream(ours[1]), ours[2])
+    try:
+        yield running
+    finally:
+        with trio.CancelScope(shield=True):
+            await running.aclose()
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            await trio.lowlevel.wait_readable(pidfd)
+        os.waitpid(pid, 0)  # noqa: ASYNC222 - it has ended: the pidfd says so
+        os.close(pidfd)
+
+
+def _spawn(program: str, arguments: Sequence[str], sources: Sequence[int], undo: ExitStack) -> int:
+    # Copies above all targets first: an action must not overwrite the source of the next one.
+    lifted = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for fd in sources]
+    for fd in lifted:
+        undo.callback(os.close, fd)
+    actions = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(lifted)]
+    return os.posix_spawn(
+        program, ["windlass-shim", *arguments], {}, file_actions=actions, setsigmask=[], setsigdef=[signal.SIGPIPE]
+    )
