@@ -4,7 +4,7 @@ All of them are `restarting` at once, so that clients see what will be, and can 
 soon as what it needs is there:
 
     --link X, --network / --pid / --ipc container:X     X runs
-    label windlass.requires=X[:CONDITION],...           X is `started` (the default), or has `completed` with 0
+    label windlass.requires=X[:CONDITION],...           X is `started` (the default) or `healthy`, or has `completed`
 
 A container that needs what nobody will start waits for it; one that needs itself, or what does not exist, waits for
 nothing, and the log says so.
@@ -25,6 +25,7 @@ from windlass.jobs.supervision import ContainersRestore
 from .container import Container
 from .daemon import Daemon
 from .endpoints import shared_container
+from .health import HEALTHY
 from .lifecycle import State
 from .links import children
 from .start import start_locked
@@ -90,6 +91,7 @@ def _has_completed(container: Container) -> bool:
 
 CONDITIONS: dict[str, Callable[[Container], bool]] = {
     "started": lambda container: container.running is not None,
+    "healthy": lambda container: container.outcome.health is not None and container.outcome.health.Status == HEALTHY,
     "completed": _has_completed,
 }
 

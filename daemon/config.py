@@ -13,13 +13,15 @@ from typing import Any
 import msgspec
 
 from windlass.engine.errors import BadParameter
-from windlass.jobs.container_config import Config
+from windlass.jobs.container_config import Config, HealthConfig
 from windlass.jobs.containers import Create
+from windlass.lib import duration
 
 from .signals import parse_signal
 
 PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _HOSTNAME_MAX = 63
+SHORTEST = 10**6  # nanoseconds that a time of a health check may have
 
 
 def requested(params: Create) -> Config:
@@ -57,9 +59,17 @@ def merge(config: Config, image: Mapping[str, Any]) -> Config:
         Labels=base.Labels | config.Labels,
         StopSignal=config.StopSignal or base.StopSignal,
         StopTimeout=base.StopTimeout if config.StopTimeout is None else config.StopTimeout,
-        Healthcheck=config.Healthcheck or base.Healthcheck,
+        Healthcheck=_join_health(config.Healthcheck, base.Healthcheck),
         Shell=config.Shell or base.Shell,
     )
+
+
+def _join_health(config: HealthConfig | None, base: HealthConfig | None) -> HealthConfig | None:
+    """The request's health check, with the image's in place of what it does not say."""
+    if config is None or base is None:
+        return config or base
+    given = {key: value for key in HealthConfig.__struct_fields__ if (value := getattr(config, key))}
+    return msgspec.structs.replace(base, **given)
 
 
 def image_config(image: Mapping[str, Any]) -> Config:
@@ -125,6 +135,7 @@ def _check(config: Config) -> None:
     for entry in config.Env or ():
         if not entry.partition("=")[0]:
             raise BadParameter(f"invalid environment variable: {entry}", key="Env")
+    _check_health(config.Healthcheck or HealthConfig())
     if config.StopSignal:
         parse_signal(config.StopSignal)
     for key in ("Hostname", "Domainname"):
@@ -133,3 +144,13 @@ def _check(config: Config) -> None:
     words = [*(config.Env or ()), *(config.Cmd or ()), *(config.Entrypoint or ()), config.WorkingDir, config.User]
     if any("\0" in word for word in words):
         raise BadParameter("a NUL byte cannot be in a command, an environment, a user or a working directory")
+
+
+def _check_health(health: HealthConfig) -> None:
+    for key in ("Interval", "Timeout", "StartPeriod", "StartInterval"):
+        if getattr(health, key) and getattr(health, key) < SHORTEST:
+            raise BadParameter(f"{key} in Healthcheck cannot be less than {duration.text(SHORTEST)}", key=key)
+    if health.Retries < 0:
+        raise BadParameter("Retries in Healthcheck cannot be negative", key="Retries")
+    if any("\0" in word for word in health.Test):
+        raise BadParameter("a NUL byte cannot be in a health check", key="Healthcheck")

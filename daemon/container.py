@@ -13,7 +13,9 @@ import trio
 
 from windlass.execdriver.driver import Attached, Exit, Running, Session
 from windlass.jobs.container_config import Config, HostConfig, NetworkingConfig
+from windlass.jobs.container_views import Health
 from windlass.jobs.networks import Link, Sandbox
+from windlass.jobs.supervision import Verdict
 
 from .lifecycle import Lifecycle, State, Step
 from .points import Point
@@ -42,7 +44,7 @@ class Outcome(msgspec.Struct, frozen=True):
     """How the last run went. Times in nanoseconds since the epoch, 0 for never; `error` is why a start failed.
 
     `restarts` counts the starts since a client started it, `delay` is the seconds before the last of them, `stopped`
-    says that a client wants it stopped.
+    says that a client wants it stopped. `health` is None where no health check has been.
     """
 
     has_run: bool = False
@@ -54,6 +56,7 @@ class Outcome(msgspec.Struct, frozen=True):
     restarts: int = 0
     delay: float = 0.0
     stopped: bool = False
+    health: Health | None = None
 
 
 class Notice:
@@ -105,6 +108,7 @@ class Container:
         self.opened: list[Link] = []  # what its links on the default bridge let through
         self.exits = 0
         self.survives_its_end = False  # a client restarts it: neither `--rm` nor its policy waits for this end
+        self.comes_back: Verdict | None = None  # it is being stopped in order to be started again
         self.is_settled = True  # False from a start until its end is durable and the driver has forgotten it
         self.clients: list[Client] = []
         self.sampler: Sampler | None = None  # while somebody reads what it uses

@@ -24,12 +24,13 @@ from .config import merge, requested
 from .container import Container, Definition, Outcome
 from .daemon import Daemon
 from .endpoints import main_network, settle_networks, shared_container
-from .host import check_host, warn_of_config
+from .host import check_host
 from .links import register_links
 from .names import check_name, new_id
 from .remap import check_remap, load_pool
 from .settle_mounts import settle_mounts
 from .storage import layer_size
+from .supervise import warn_of_labels
 from .users import check_user
 from .volumes import fill_volumes, hold_volumes
 
@@ -54,7 +55,7 @@ async def create(daemon: Daemon, job: Job[Create]) -> Created:
         image = await daemon.engine.call(ImageGet(name=config.Image, platform=params.platform))
         config = merge(config, image.config)
         check_user(config.User, host.GroupAdd or ())
-        warn_of_config(config, warnings.append)
+        warn_of_labels(config.Labels, warnings.append)
         host = register_links(daemon.containers, _by_id(daemon, host))
         networking = settle_networks(params, host, await main_network(daemon.engine, params))
         if not config.Hostname:

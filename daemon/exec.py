@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import trio
@@ -30,6 +31,7 @@ from .keys import parse_keys
 from .pause import check_not_restarting
 from .resources import rlimits
 from .security import parse_security
+from .signals import SIGKILL
 from .users import find_account
 
 NEVER_BEGUN = 126  # exit code of an exec whose start was given up
@@ -47,6 +49,7 @@ class Exec:
     command: tuple[str, ...]
     keys: bytes
     tty: bool
+    is_probe: bool = False  # of a health check
     has_started: bool = False
     stream_ended: bool = False
     code: int | None = None
@@ -63,6 +66,21 @@ class Exec:
     def text(self) -> str:
         return " ".join(self.command)
 
+    @property
+    def told(self) -> dict[str, str]:
+        """What its events have besides the container's attributes: health checks can be told from what users run."""
+        return {"execID": self.id} | ({"healthcheck": "true"} if self.is_probe else {})
+
+    async def kill(self) -> None:
+        """Kill it, if it runs."""
+        if self.executing is not None and self.code is None:
+            with trio.CancelScope(shield=True), suppress(ProcessLookupError):
+                await self.executing.signal(SIGKILL)
+
+    def forget(self, daemon: Daemon) -> None:
+        self.container.execs.pop(self.id, None)
+        daemon.execs.pop(self.id, None)
+
 
 # -- jobs ------------------------------------------------------------------------------------------------------------
 
@@ -76,9 +94,7 @@ async def exec_create(daemon: Daemon, job: Job[ExecCreate]) -> ExecCreated:
         raise BadParameter("No exec command specified", key="Cmd")
     _check_words(params, command)
     _running(container)
-    exec = Exec(secrets.token_hex(32), container, params, command, parse_keys(params.DetachKeys), params.Tty)
-    container.execs[exec.id] = daemon.execs[exec.id] = exec
-    await daemon.tell(container, f"exec_create: {exec.text}", execID=exec.id)
+    exec = await make_exec(daemon, container, params, command)
     return ExecCreated(Id=exec.id)
 
 
@@ -155,6 +171,16 @@ async def exec_resize(daemon: Daemon, job: Job[ExecResize]) -> None:
         raise Conflict(f"exec {exec.id} is not running") from None
 
 
+async def make_exec(
+    daemon: Daemon, container: Container, params: ExecCreate, command: tuple[str, ...], *, is_probe: bool = False
+) -> Exec:
+    keys = parse_keys(params.DetachKeys)
+    exec = Exec(secrets.token_hex(32), container, params, command, keys, params.Tty, is_probe)
+    container.execs[exec.id] = daemon.execs[exec.id] = exec
+    await daemon.tell(container, f"exec_create: {exec.text}", **exec.told)
+    return exec
+
+
 # -- starting --------------------------------------------------------------------------------------------------------
 
 
@@ -192,7 +218,14 @@ async def _start_attached(daemon: Daemon, exec: Exec, running: Running, program:
         how = await exec.executing.session.wait()
         exec.stream_ended = how.by == "end"
     if how.by == "keys":
-        await daemon.tell(exec.container, "exec_detach", execID=exec.id)
+        await daemon.tell(exec.container, "exec_detach", **exec.told)
+
+
+async def run_exec(daemon: Daemon, exec: Exec, running: Running, session: Session) -> None:
+    """Run an exec of our own. Raises StartError, Conflict, what the image's files make of its user."""
+    exec.has_started = True
+    await _run(exec, running, await _program(daemon, exec, (0, 0)), session)
+    await _begun(daemon, exec)
 
 
 async def _run(exec: Exec, running: Running, program: Program, session: Session | None) -> None:
@@ -208,14 +241,14 @@ async def _begun(daemon: Daemon, exec: Exec) -> None:
     assert exec.executing is not None
     exec.begun.set()
     daemon.nursery.start_soon(_watch, daemon, exec, exec.executing)
-    await daemon.tell(exec.container, f"exec_start: {exec.text}", execID=exec.id)
+    await daemon.tell(exec.container, f"exec_start: {exec.text}", **exec.told)
 
 
 async def _watch(daemon: Daemon, exec: Exec, executing: Executing) -> None:
     current.set(None)
     end = await executing.wait()
     _end(daemon, exec, end.code)
-    await daemon.tell(exec.container, "exec_die", execID=exec.id, exitCode=str(end.code))
+    await daemon.tell(exec.container, "exec_die", **exec.told, exitCode=str(end.code))
 
 
 def _end(daemon: Daemon, exec: Exec, code: int) -> None:

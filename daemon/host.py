@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from windlass.engine.errors import BadParameter, Unsupported
-from windlass.jobs.container_config import Config, HostConfig, LogSettings, RestartRule
+from windlass.jobs.container_config import HostConfig, LogSettings, RestartRule
 from windlass.jobs.containers import Create
 from windlass.kernel import caps
 
@@ -22,7 +22,6 @@ from .log_config import check_log
 from .mount_spec import check_mounts
 from .namespaces import check_namespaces
 from .security import check_security
-from .supervise import warn_of_labels
 from .sysctls import check_sysctls
 
 SHM_SIZE = 64 << 20
@@ -120,13 +119,6 @@ def capabilities(host: HostConfig) -> frozenset[str]:
     drop_all = any(name.upper() == "ALL" for name in host.CapDrop or ())
     base = caps.own() if add_all else frozenset() if drop_all else caps.DEFAULT & caps.own()
     return frozenset((base - dropped) | added)
-
-
-def warn_of_config(config: Config, warn: Callable[[str], None]) -> None:
-    """Tell what of the image's and the request's configuration is kept without effect."""
-    if config.Healthcheck and config.Healthcheck.Test and config.Healthcheck.Test != ["NONE"]:
-        warn("The health check is kept, but not run yet.")
-    warn_of_labels(config.Labels, warn)
 
 
 def _with_defaults(host: HostConfig) -> HostConfig:

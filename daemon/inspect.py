@@ -78,6 +78,7 @@ def _state(container: Container) -> ContainerState:
         Error=outcome.error,
         StartedAt=shown_time(outcome.started_ns),
         FinishedAt=shown_time(outcome.finished_ns),
+        Health=outcome.health or msgspec.UNSET,
     )
 
 

@@ -18,6 +18,7 @@ from .signals import SIGKILL, parse_signal, stop_signal
 from .supervise import call_off, note_stop
 
 ENDING = frozenset((signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, signal.SIGTERM))
+TIMEOUT = 10  # seconds between the stop signal and KILL, when neither the container nor the request says
 KILL_TIMEOUT = 10.0  # seconds that the kernel has to end a killed process before all of the cgroup is killed
 
 logger = logging.getLogger("windlass.daemon")
@@ -72,6 +73,20 @@ async def send(daemon: Daemon, container: Container, number: int) -> bool:
         if container.is_paused and _wakes(container, number):
             await resume(daemon, container)
         return True
+
+
+async def stop_gently(daemon: Daemon, container: Container, number: int, timeout: int | None = None) -> None:
+    """Send a signal, and KILL if that is no end after `timeout` seconds; -1 is for ever, None as the container says."""
+    if timeout is None:
+        timeout = TIMEOUT if container.config.StopTimeout is None else container.config.StopTimeout
+    exits = container.exits
+    if not await send(daemon, container, number):
+        await call_off(daemon, container)
+    with trio.move_on_after(float("inf") if timeout < 0 else timeout):
+        await until_exit(container, exits)
+    if container.exits == exits and container.is_running:
+        await kill_and_wait(daemon, container)
+    await daemon.tell(container, "stop")
 
 
 def is_ending(container: Container, number: int) -> bool:

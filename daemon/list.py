@@ -158,7 +158,8 @@ def _exited(container: Container, values: Values) -> bool:
 
 
 def _health(container: Container, values: Values) -> bool:
-    return "none" in values
+    health = container.outcome.health
+    return (health.Status if health else "none") in values
 
 
 def _network(container: Container, values: Values) -> bool:

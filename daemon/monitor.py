@@ -34,7 +34,7 @@ async def monitor(daemon: Daemon, container: Container, running: Running, start:
     current.set(None)  # the job that started the container ends; this does not belong to it
     try:
         end = await running.wait()
-        verdict = NOTHING if container.outcome.stopped else await ask(daemon, container, "exit", end)
+        verdict = await _judge(daemon, container, end)
         await ended(daemon, container, end, verdict)
         await _clean_up(daemon, container)
         if container.is_restarting:
@@ -42,6 +42,12 @@ async def monitor(daemon: Daemon, container: Container, running: Running, start:
             await _clean_up(daemon, container)
     except Exception:
         logger.exception("the end of container %s could not be dealt with", container.id)
+
+
+async def _judge(daemon: Daemon, container: Container, end: Exit) -> Verdict:
+    if container.outcome.stopped:
+        return NOTHING
+    return container.comes_back or await ask(daemon, container, "exit", end)
 
 
 async def ended(daemon: Daemon, container: Container, end: Exit, verdict: Verdict = NOTHING) -> None:

@@ -29,6 +29,7 @@ async def pause(daemon: Daemon, job: Job[Pause]) -> None:
         except OSError as exc:
             raise Internal(f"Cannot pause container {container.id}: {exc}") from exc
         container.life.advance(Step.PAUSED)
+        container.changed.give()
         await daemon.tell(container, "pause")
 
 
@@ -55,4 +56,5 @@ async def resume(daemon: Daemon, container: Container) -> None:
     except OSError as exc:
         raise Internal(f"Cannot unpause container {container.id}: {exc}") from exc
     container.life.advance(Step.UNPAUSED)
+    container.changed.give()
     await daemon.tell(container, "unpause")

@@ -22,6 +22,7 @@ import trio
 
 from windlass.engine.job import current
 from windlass.execdriver.driver import Exit
+from windlass.jobs.container_views import Health
 from windlass.jobs.networks import InterfacePlug
 
 from . import etc
@@ -50,12 +51,14 @@ async def reconcile(daemon: Daemon) -> None:
     for definition, outcome in await daemon.store.load():
         daemon.containers.add(Container(definition, outcome))
     known = await daemon.store.known_ids()
-    runs = await daemon.store.runs()
+    runs, healths = await daemon.store.runs(), await daemon.store.healths()
     left = await daemon.driver.leftovers()
     await reconcile_volumes(daemon, left | runs.keys())
     for container in daemon.containers:
         try:
-            await _settle_one(daemon, container, runs.get(container.id), container.id in left)
+            await _settle_one(
+                daemon, container, runs.get(container.id), container.id in left, healths.get(container.id)
+            )
         except Exception:
             logger.exception("container %s could not be brought up to date", container.id)
     await reconcile_sandboxes(daemon)
@@ -78,7 +81,9 @@ async def _complete_networks(daemon: Daemon) -> None:
                 logger.exception("the networks of container %s could not be completed", container.id)
 
 
-async def _settle_one(daemon: Daemon, container: Container, run: Run | None, is_left: bool) -> None:
+async def _settle_one(
+    daemon: Daemon, container: Container, run: Run | None, is_left: bool, health: Health | None
+) -> None:
     if run is None and not is_left:
         await _look_for_reboot(daemon, container)
         return
@@ -88,6 +93,8 @@ async def _settle_one(daemon: Daemon, container: Container, run: Run | None, is_
         return
     container.running, container.is_settled = found, False
     begun(daemon, container, run.started_ns if run else etc.last_start(daemon.folder(container.id)))
+    if health is not None:  # of this run, which goes on
+        container.outcome = msgspec.structs.replace(container.outcome, health=health)
     if found.is_paused():
         container.life.advance(Step.PAUSED)
     logger.info("container %s runs on, pid %d", container.id, found.pid)

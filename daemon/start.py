@@ -23,6 +23,7 @@ from .attachment import attach_network, follow_links, release, watch
 from .command import build_command
 from .container import Client, Container
 from .daemon import Daemon
+from .health import first_health, watch_health
 from .lifecycle import Step
 from .monitor import monitor
 from .mounts import Sources
@@ -110,11 +111,21 @@ async def attach_late(running: Running, client: Client) -> None:
 def begun(daemon: Daemon, container: Container, started_ns: int) -> None:
     """Note that a run is under way, and watch over it."""
     container.outcome = msgspec.structs.replace(
-        container.outcome, has_run=True, code=0, error="", oom_killed=False, started_ns=started_ns, finished_ns=0
+        container.outcome,
+        has_run=True,
+        code=0,
+        error="",
+        oom_killed=False,
+        started_ns=started_ns,
+        finished_ns=0,
+        health=first_health(container),
     )
     container.life.advance(Step.STARTED)
+    container.comes_back = None
     container.changed.give()
     assert container.running is not None
+    if container.outcome.health is not None:
+        daemon.nursery.start_soon(watch_health, daemon, container, container.running)
     daemon.nursery.start_soon(monitor, daemon, container, container.running, start_locked)
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from windlass.jobs.container_views import Health
 from windlass.lib.database import Database
 
 from .container import Definition, Outcome
@@ -23,7 +24,10 @@ DURABLE = [
         id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, definition BLOB NOT NULL, outcome BLOB NOT NULL
     ) WITHOUT ROWID""",
 ]
-RUN = ["CREATE TABLE runs (id TEXT PRIMARY KEY, started_ns INTEGER NOT NULL, pid INTEGER NOT NULL) WITHOUT ROWID"]
+RUN = [
+    "CREATE TABLE runs (id TEXT PRIMARY KEY, started_ns INTEGER NOT NULL, pid INTEGER NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE health (id TEXT PRIMARY KEY, health BLOB NOT NULL) WITHOUT ROWID",
+]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -92,10 +96,25 @@ class Store:
         await self._run.write(lambda db: db.execute("REPLACE INTO runs VALUES (?, ?, 0)", (id, started_ns)))
 
     async def forget_run(self, id: str) -> None:
-        await self._run.write(lambda db: db.execute("DELETE FROM runs WHERE id = ?", (id,)))
+        def forget(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM runs WHERE id = ?", (id,))
+            db.execute("DELETE FROM health WHERE id = ?", (id,))
+
+        await self._run.write(forget)
 
     async def runs(self) -> dict[str, Run]:
         def read(db: sqlite3.Connection) -> list[tuple[str, int, int]]:
             return db.execute("SELECT id, started_ns, pid FROM runs").fetchall()
 
         return {id: Run(started_ns, pid) for id, started_ns, pid in await self._run.read(read)}
+
+    async def save_health(self, id: str, health: Health) -> None:
+        """Keep the health of a run under way."""
+        row = (id, _encode(health))
+        await self._run.write(lambda db: db.execute("REPLACE INTO health VALUES (?, ?)", row))
+
+    async def healths(self) -> dict[str, Health]:
+        def read(db: sqlite3.Connection) -> list[tuple[str, bytes]]:
+            return db.execute("SELECT id, health FROM health").fetchall()
+
+        return {id: msgspec.json.decode(health, type=Health) for id, health in await self._run.read(read)}

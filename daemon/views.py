@@ -10,7 +10,7 @@ import trio
 
 from windlass.graphdriver.driver import Driver as GraphDriver
 from windlass.jobs.container_config import EndpointSettings
-from windlass.jobs.container_views import NEVER
+from windlass.jobs.container_views import NEVER, Health
 from windlass.lib import timestamp
 from windlass.lib.rootfs import Overlay, RootFS
 
@@ -48,7 +48,7 @@ def status_text(container: Container) -> str:
     outcome, now = container.outcome, time.time_ns()
     match container.life.state:
         case State.RUNNING:
-            return f"Up {duration_text((now - outcome.started_ns) / 1e9)}"
+            return f"Up {duration_text((now - outcome.started_ns) / 1e9)}{_health_text(outcome.health)}"
         case State.PAUSED:
             return f"Up {duration_text((now - outcome.started_ns) / 1e9)} (Paused)"
         case State.RESTARTING:
@@ -61,6 +61,12 @@ def status_text(container: Container) -> str:
             return "Dead"
         case _:
             return "Created"
+
+
+def _health_text(health: Health | None) -> str:
+    if health is None:
+        return ""
+    return f" (health: {health.Status})" if health.Status == "starting" else f" ({health.Status})"
 
 
 def networks(container: Container) -> dict[str, EndpointSettings]:

@@ -13,6 +13,23 @@ Time = Annotated[str, Meta(description="RFC 3339 with nanoseconds; year 1 stands
 NEVER = "0001-01-01T00:00:00Z"
 
 
+class Probe(msgspec.Struct, frozen=True):
+    """One run of a health check. ExitCode 0 is healthy; -1: it could not run, or took too long."""
+
+    Start: Time
+    End: Time
+    ExitCode: int
+    Output: Annotated[str, Meta(description="What it wrote, 4096 bytes of it at most.")] = ""
+
+
+class Health(msgspec.Struct, frozen=True):
+    """What the health checks say: starting, healthy or unhealthy; failures in a row; the last five probes."""
+
+    Status: str = "starting"
+    FailingStreak: int = 0
+    Log: list[Probe] = []
+
+
 class ContainerState(msgspec.Struct, frozen=True):
     """Where a container is in its life. Pid is the init's on the host, 0 when there is none."""
 
@@ -27,6 +44,7 @@ class ContainerState(msgspec.Struct, frozen=True):
     Error: str = ""
     StartedAt: Time = NEVER
     FinishedAt: Time = NEVER
+    Health: Health | msgspec.UnsetType = msgspec.UNSET
 
 
 class MountPoint(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""Durations as Go writes them: `300ms`, `1m30s`, `1.5h`."""
+"""Durations as Go writes them: `300ms`, `1m30s`, `1.5h`, and, of its own accord, `1h30m0s`."""
 
 from __future__ import annotations
 
@@ -16,3 +16,20 @@ def parse(text: str) -> int:
     return sum(
         int(part[1]) * UNITS[part[3]] + int(part[2] or 0) * UNITS[part[3]] // 10 ** len(part[2] or "") for part in parts
     )
+
+
+def text(nanoseconds: int) -> str:
+    """Write a duration that is not negative, as Go does (time.Duration.String)."""
+    for unit in ("ns", "µs", "ms"):
+        if nanoseconds < UNITS[unit] * 1000:
+            return f"{_decimal(nanoseconds, UNITS[unit])}{unit}" if nanoseconds else "0s"
+    minutes, rest = divmod(nanoseconds, UNITS["m"])
+    hours, minutes = divmod(minutes, 60)
+    shown = f"{hours}h{minutes}m" if hours else f"{minutes}m" if minutes else ""
+    return f"{shown}{_decimal(rest, UNITS['s'])}s"
+
+
+def _decimal(value: int, unit: int) -> str:
+    whole, rest = divmod(value, unit)
+    fraction = f"{rest:0{len(str(unit)) - 1}d}".rstrip("0") if rest else ""
+    return f"{whole}.{fraction}" if fraction else str(whole)
