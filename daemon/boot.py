@@ -26,7 +26,7 @@ from .container import Container
 from .daemon import Daemon
 from .endpoints import shared_container
 from .health import HEALTHY
-from .lifecycle import State
+from .lifecycle import State, Step
 from .links import children
 from .start import start_locked
 from .supervise import ask, back_off
@@ -57,6 +57,8 @@ async def containers_restore(daemon: Daemon, job: Job[ContainersRestore]) -> Non
 async def _is_wanted(daemon: Daemon, container: Container) -> bool:
     if container.life.state is not State.EXITED:
         return False
+    if container.outcome.is_due and not container.outcome.stopped:
+        return True  # it was decided before the daemon went down
     verdict = await ask(daemon, container, "daemon-start")
     return verdict.action == "restart"
 
@@ -64,6 +66,9 @@ async def _is_wanted(daemon: Daemon, container: Container) -> bool:
 def _count(container: Container) -> None:
     """Go on counting where a loop was cut short; a reboot, and a stop that is over with now, let it begin anew."""
     before = container.outcome
+    if before.is_due and not before.stopped:
+        container.life.advance(Step.AGAIN)
+        return
     begins = before.stopped or before.code == HOST_WENT_DOWN
     container.outcome = msgspec.structs.replace(before, stopped=False)
     container.note_restart(0.0)

@@ -43,8 +43,8 @@ class Definition(msgspec.Struct, frozen=True):
 class Outcome(msgspec.Struct, frozen=True):
     """How the last run went. Times in nanoseconds since the epoch, 0 for never; `error` is why a start failed.
 
-    `restarts` counts the starts since a client started it, `delay` is the seconds before the last of them, `stopped`
-    says that a client wants it stopped. `health` is None where no health check has been.
+    `restarts` counts the starts since a client started it, `delay` is the seconds before the last of them, and `is_due`
+    says that this one has yet to come. `stopped`: a client wants it stopped. `health` is None without health checks.
     """
 
     has_run: bool = False
@@ -55,6 +55,7 @@ class Outcome(msgspec.Struct, frozen=True):
     finished_ns: int = 0
     restarts: int = 0
     delay: float = 0.0
+    is_due: bool = False
     stopped: bool = False
     health: Health | None = None
 
@@ -154,18 +155,20 @@ class Container:
     def note_exit(self, end: Exit) -> None:
         """Keep how the run ended; the state follows by `life`."""
         self.outcome = msgspec.structs.replace(
-            self.outcome, code=end.code, oom_killed=end.oom_killed, finished_ns=end.time_ns, error=""
+            self.outcome, code=end.code, oom_killed=end.oom_killed, finished_ns=end.time_ns, error="", is_due=False
         )
         self.exits += 1
         self.running = None
 
     def note_restart(self, delay: float) -> None:
         """Count one more start that no client has asked for, to come after `delay` seconds."""
-        self.outcome = msgspec.structs.replace(self.outcome, restarts=self.outcome.restarts + 1, delay=delay)
+        restarts = self.outcome.restarts + 1
+        self.outcome = msgspec.structs.replace(self.outcome, restarts=restarts, delay=delay, is_due=True)
         self.life.advance(Step.AGAIN)
 
     def note_end_of_restarts(self) -> None:
         """It will not be started again: its last end is the one that waiters wait for."""
+        self.outcome = msgspec.structs.replace(self.outcome, is_due=False)
         self.life.advance(Step.ENDED)
         self.exits += 1
         self.changed.give()

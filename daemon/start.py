@@ -118,6 +118,7 @@ def begun(daemon: Daemon, container: Container, started_ns: int) -> None:
         oom_killed=False,
         started_ns=started_ns,
         finished_ns=0,
+        is_due=False,
         health=first_health(container),
     )
     container.life.advance(Step.STARTED)
