@@ -152,3 +152,11 @@ async def test_since_after_until_is_refused(engine: Engine) -> None:
 async def test_a_time_that_is_none_is_refused(engine: Engine) -> None:
     with pytest.raises(BadParameter, match="'since'"):
         await engine.job("events", since="yesterday").run()
+
+
+async def test_a_since_in_the_future_replays_nothing_and_goes_on_with_what_happens(engine: Engine) -> None:
+    await engine.call(Log(action="start", id="c1"))
+    job, reader = await listen(engine, since=time.time() + 3600, until=time.time() + 7200)
+    await engine.call(Log(action="die", id="c1"))
+    assert json.loads(await reader.receive_some())["Action"] == "die"
+    job.cancel()

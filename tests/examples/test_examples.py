@@ -15,6 +15,7 @@ import pytest
 import windlass
 from tests.support.daemon import Daemon
 from tests.support.images import busybox_rootfs
+from tests.support.networks import until
 from tests.support.wire import Wire
 from windlass.engine.errors import Denied
 
@@ -110,3 +111,16 @@ def test_a_plugin_keeps_volumes_on_another_disk(new_daemon: NewDaemon, tmp_path:
         for name in ("data", "more"):
             engine.job("volume_delete", name).run()
         assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plugin_has_a_rule_of_its_own_for_what_ends(new_daemon: NewDaemon) -> None:
+    daemon = new_daemon("--plugin", str(EXAMPLES / "plugins/supervise.py"))
+    host = {"NetworkMode": "none", "RestartPolicy": {"Name": "always"}}
+    with windlass.connect(daemon.host) as engine:
+        engine.job("import", repo="busybox").run(stdin=busybox_rootfs())
+        script = ["sh", "-c", "echo the last words; exit 3"]
+        engine.job("create", "web", Image="busybox", Cmd=script, HostConfig=host).run()
+        engine.job("start", "web").run()
+        until(lambda: engine.job("container_inspect", "web").run().State.Status == "exited", "the end")
+        assert engine.job("container_inspect", "web").run().RestartCount == 3
+    assert daemon.log.read_text().count("web ended with 3: the last words") == 4
