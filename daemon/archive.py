@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 import stat
 from collections.abc import AsyncIterator
+from typing import Any
 
 import trio
 
@@ -59,9 +60,7 @@ async def _archive(daemon: Daemon, job: Job[ContainerArchive] | Job[ContainerCop
             await pass_on(container, job, tar)
 
 
-async def pass_on(
-    container: Container, job: Job[ContainerArchive] | Job[ContainerCopy], tar: AsyncIterator[bytes]
-) -> None:
+async def pass_on(container: Container, job: Job[Any], tar: AsyncIterator[bytes]) -> None:
     """Write a tar of a container to stdout. Raises Internal when the container was removed meanwhile."""
     assert job.stdout is not None
     async for chunk in tar:

@@ -7,7 +7,7 @@ available, for as long as somebody looks.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
 import trio
@@ -28,16 +28,37 @@ HOST_ERRORS = frozenset({5, 12, 28, 122})  # EIO, ENOMEM, ENOSPC, EDQUOT
 
 
 @asynccontextmanager
-async def opened(daemon: Daemon, container: Container) -> AsyncIterator[Files]:
+async def opened(daemon: Daemon, container: Container, verb: str = "copy files of") -> AsyncIterator[Files]:
     """The files of a container, volumes and all. Raises NotFound, Conflict, JobError."""
-    async with container.lock:
-        if not container.is_running:
-            check_there(container, "copy files of")
-            await settle(daemon, container)
-            async with _mounted(daemon, container) as view:
-                yield daemon.driver.files(container.id, view)
-            return
-    yield daemon.driver.files(container.id)
+    async with AsyncExitStack() as held:
+        if await kept_from_starting(daemon, held, container, verb):
+            yield daemon.driver.files(container.id, await held.enter_async_context(_mounted(daemon, container)))
+        else:
+            yield daemon.driver.files(container.id)
+
+
+@asynccontextmanager
+async def opened_root(daemon: Daemon, container: Container, verb: str) -> AsyncIterator[Files]:
+    """The root file system alone. Raises NotFound, Conflict."""
+    async with AsyncExitStack() as held:
+        if await kept_from_starting(daemon, held, container, verb):
+            yield daemon.driver.files(container.id, View(await daemon.graph.rootfs(container.id)))
+        else:
+            yield daemon.driver.files(container.id)
+
+
+async def kept_from_starting(daemon: Daemon, held: AsyncExitStack, container: Container, verb: str) -> bool:
+    """Hold the lock of a container that has no process, for as long as `held`; False for one that has.
+
+    Raises NotFound, Conflict for one that is on its way out.
+    """
+    await held.enter_async_context(container.lock)
+    if container.running is not None:
+        await held.aclose()
+        return False
+    check_there(container, verb)
+    await settle(daemon, container)
+    return True
 
 
 def check_there(container: Container, verb: str) -> None:

@@ -18,15 +18,19 @@ from windlass.lib.database import Database
 from .archive import container_archive, container_archive_stat, container_copy, container_extract
 from .attach import attach, resize
 from .boot import containers_restore
+from .changes import container_changes
+from .commit import commit
 from .connect import endpoint_add, endpoint_networks, endpoint_remove
 from .create import create
 from .daemon import Daemon, Dns
 from .exec import exec_create, exec_inspect, exec_resize, exec_start
+from .export import export
 from .inspect import container_inspect
 from .kill import kill
 from .list import containers
 from .logs import logs
 from .pause import pause, unpause
+from .prune import containers_prune
 from .reconcile import reconcile
 from .remap import Remap
 from .remove import delete
@@ -62,6 +66,9 @@ JOBS: dict[str, Callable[..., Any]] = {
     "container_archive": container_archive,
     "container_copy": container_copy,
     "container_extract": container_extract,
+    "container_changes": container_changes,
+    "export": export,
+    "commit": commit,
     "logs": logs,
     "attach": attach,
     "resize": resize,
@@ -99,3 +106,4 @@ async def install(
     await reconcile(daemon)
     for name, handler in JOBS.items():
         engine.register(name, functools.partial(handler, daemon))
+    engine.register("containers_prune", functools.partial(containers_prune, daemon, trio.Lock()))

@@ -5,8 +5,14 @@ Nothing is written down: that a container is paused is true while its cgroup is 
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
 from windlass.engine import Job
 from windlass.engine.errors import Conflict, Internal
+from windlass.execdriver.driver import Running
 from windlass.jobs.containers import Pause, Unpause
 
 from .container import Container
@@ -24,13 +30,34 @@ async def pause(daemon: Daemon, job: Job[Pause]) -> None:
             raise Conflict(f"container {container.id} is not running")
         if container.is_paused:
             raise Conflict(f"Container {container.id} is already paused")
-        try:
-            await running.pause()
-        except OSError as exc:
-            raise Internal(f"Cannot pause container {container.id}: {exc}") from exc
-        container.life.advance(Step.PAUSED)
-        container.changed.give()
-        await daemon.tell(container, "pause")
+        await _suspend(daemon, container, running)
+
+
+async def _suspend(daemon: Daemon, container: Container, running: Running) -> None:
+    try:
+        await running.pause()
+    except OSError as exc:
+        raise Internal(f"Cannot pause container {container.id}: {exc}") from exc
+    container.life.advance(Step.PAUSED)
+    container.changed.give()
+    await daemon.tell(container, "pause")
+
+
+@asynccontextmanager
+async def held_still(daemon: Daemon, container: Container) -> AsyncIterator[None]:
+    """Keep a container's processes suspended; one that was paused before stays so, one that does not run does not."""
+    async with container.signalling:
+        running = container.running
+        holds = running is not None and container.is_running and not container.is_paused
+        if holds and running is not None:
+            await _suspend(daemon, container, running)
+    try:
+        yield
+    finally:
+        with trio.CancelScope(shield=True):
+            async with container.signalling:
+                if holds and container.is_paused and container.running is running:
+                    await resume(daemon, container)
 
 
 def check_not_restarting(container: Container) -> None:

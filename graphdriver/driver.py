@@ -19,7 +19,8 @@ Conformance: `tests/suites/graphdriver.py` runs against every driver.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -108,6 +109,13 @@ class Driver(Protocol):
 
     async def changes(self, id: str) -> list[Change]:
         """What container layer `id` changed, sorted by path."""
+        ...
+
+    def diff(self, id: str, changes: Sequence[Change]) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """A layer's tar of those `changes` of container layer `id`; what has gone since is left out.
+
+        The same content gives the same bytes. A stream that raises was not whole.
+        """
         ...
 
     async def layers(self) -> set[str]:

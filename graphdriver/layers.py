@@ -19,13 +19,16 @@ import hashlib
 import os
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import IO, Literal, TypeVar
 
 import trio
 
 from windlass.kernel import quota
+from windlass.lib.helper import Helper, helper
 from windlass.lib.rootfs import RootFS
 from windlass.lib.trash import Trash
 
@@ -51,6 +54,7 @@ class LayerFolders:
 
     name = ""
     flavour: Literal["overlay", "plain"] = "plain"
+    changed = "root"  # the folder in which a container's changes are
     needs_parent = True  # to unpack a layer, and not only to put it in its place
 
     def __init__(self, root: Path, shim: str) -> None:
@@ -184,6 +188,18 @@ class LayerFolders:
 
         return await self._in_thread(compare)
 
+    @asynccontextmanager
+    async def diff(self, id: str, changes: Sequence[Change]) -> AsyncIterator[AsyncIterator[bytes]]:
+        listed = tempfile.TemporaryFile(dir=self.root / "ingest")  # noqa: SIM115 - closed when the helper has it
+        try:
+            await self._in_thread(_list, listed, changes)
+            folder = str(self._container(id) / self.changed)
+            run = helper(self._shim, ["files", "folder", folder, "list"], stdin=listed.fileno())
+            async with run as child:
+                yield _diff(child)
+        finally:
+            listed.close()
+
     # -- both ----------------------------------------------------------------------------------------------------
 
     async def remove(self, id: str) -> None:
@@ -251,6 +267,20 @@ class LayerFolders:
 
     async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
         return await trio.to_thread.run_sync(function, *args, limiter=self._limit)
+
+
+def _list(file: IO[bytes], changes: Sequence[Change]) -> None:
+    for change in changes:
+        file.write((b"-" if change.kind == 2 else b"+") + os.fsencode(change.path) + b"\0")
+    file.seek(0)
+
+
+async def _diff(child: Helper) -> AsyncIterator[bytes]:
+    async for chunk in child.output():
+        yield chunk
+    line = await child.line()
+    if line != "ok":
+        raise LayerError(f"the container's changes cannot be read: {line or 'the helper was killed'}")
 
 
 def _checked(id: str) -> str:

@@ -25,6 +25,7 @@ class Overlay2(LayerFolders):
 
     name = "overlay2"
     flavour = "overlay"
+    changed = "upper"
     needs_parent = False
 
     def _prepare(self, folder: Path, parent: str | None) -> Path:

@@ -19,6 +19,7 @@ SHELL = ["/bin/sh", "-c"]
 def apply(run: Run, instructions: list[str]) -> Run:
     """`run` with each of `instructions` applied. Raises BadParameter naming the instruction."""
     changed = dict(run)
+    seen: set[str] = set()
     for line in instructions:
         word, _, rest = line.strip().partition(" ")
         rest = rest.strip()
@@ -28,7 +29,15 @@ def apply(run: Run, instructions: list[str]) -> Run:
         if not rest:
             raise BadParameter(f"{word.upper()} requires at least one argument", key="changes")
         instruction(changed, rest)
+        seen.add(word.upper())
+        if word.upper() == "ENTRYPOINT" and "CMD" not in seen:
+            changed.pop("Cmd", None)  # it was meant for another one
     return changed
+
+
+def lines(texts: list[str]) -> list[str]:
+    """The instructions in `texts`, of which each may have several lines."""
+    return [line for text in texts for line in text.splitlines() if line.strip()]
 
 
 def _command(rest: str) -> list[str]:

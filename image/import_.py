@@ -21,7 +21,7 @@ from .store import Store
 async def import_(store: Store, job: Job[Import]) -> str:
     """Make an image of one layer from a tar."""
     params = job.params
-    name = _name(params.repo, params.tag)
+    name = new_name(params.repo, params.tag)
     run = config.check_run(changes.apply({}, params.changes))
     architecture, variant = config.platform_of(params.platform)
     chunks = stdin(job) if params.fromSrc == "-" else _fetch(params.fromSrc, job)
@@ -55,7 +55,8 @@ async def _fetch(url: str, job: Job[Import]) -> AsyncIterator[bytes]:
         raise Unavailable(f"cannot import from {url}: {exc}") from exc
 
 
-def _name(repo: str, tag: str) -> Reference | None:
+def new_name(repo: str, tag: str) -> Reference | None:
+    """What a new image is to be called, None for nothing. Raises BadParameter."""
     if not repo:
         return None
     try:

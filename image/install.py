@@ -14,7 +14,7 @@ from windlass.graphdriver.driver import Driver
 from windlass.lib.blobs import Blobs
 from windlass.lib.database import Database
 
-from . import delete, export, gc, import_, lists, load, pack, set_, tag, usage
+from . import commit, delete, export, gc, import_, lists, load, pack, set_, tag, usage
 from .store import Store
 
 
@@ -44,6 +44,8 @@ def install(
         "tag": tag.tag,
         "image_delete": delete.image_delete,
         "import": import_.import_,
+        "image_commit": commit.image_commit,
+        "image_name": commit.image_name,
         "system_df": usage.system_df,
         "image_export": export.image_export,
         "image_set": set_.image_set,

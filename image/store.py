@@ -259,6 +259,11 @@ class Store:
         """The image with the reference, id or unique id prefix `name`. Raises NotFound, BadParameter."""
         return await self._database.read(lambda db: _image(db, _find(db, name)))
 
+    async def base(self, id: str) -> Image:
+        """The image with this id, even if it was deleted under a container. Raises NotFound."""
+        query = "SELECT * FROM images WHERE id = ?"
+        return await self._database.read(lambda db: _image(db, _found(db.execute(query, (id,)).fetchone(), id)))
+
     async def contents(self, name: str) -> ImageContent:
         """What the image `name` consists of. Raises NotFound."""
         return await self._database.read(lambda db: records.contents(db, _find(db, name)))

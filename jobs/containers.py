@@ -200,6 +200,22 @@ class Delete(Signature[None], frozen=True):
     force: Annotated[bool, Meta(description="Kill it first if it runs.")] = False
 
 
+class ContainersPruned(msgspec.Struct, frozen=True):
+    """What `containers_prune` took away; SpaceReclaimed in bytes."""
+
+    ContainersDeleted: list[str] | None
+    SpaceReclaimed: int
+
+
+class ContainersPrune(Signature[ContainersPruned], frozen=True):
+    """Remove the containers that do not run. Raises Conflict while another one is at it."""
+
+    NAME: ClassVar[str] = "containers_prune"
+    filters: Annotated[
+        dict[str, list[str] | dict[str, bool]], Meta(description="until, label, label!: which to remove.")
+    ] = {}
+
+
 class Containers(Signature[list[Summary]], frozen=True):
     """List containers, the youngest first."""
 

@@ -3,7 +3,7 @@ container_changes, export, commit."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -51,6 +51,49 @@ class ContainerCopy(Signature[None], frozen=True):
     name: Name
     Resource: Path
     HostPath: Annotated[str, Meta(description="Not looked at.")] = ""
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One path that a container has changed: kind 0 is modified, 1 added, 2 deleted."""
+
+    Path: str
+    Kind: int
+
+
+class ContainerChanges(Signature[list[Change]], frozen=True):
+    """List what a container has changed in its image's files."""
+
+    NAME: ClassVar[str] = "container_changes"
+    READONLY: ClassVar[bool] = True
+    name: Name
+
+
+class Export(Signature[None], frozen=True):
+    """Write a tar of a container's root file system to stdout, without what is mounted in it."""
+
+    NAME: ClassVar[str] = "export"
+    READONLY: ClassVar[bool] = True
+    name: Name
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """The id of an image that was made of a container."""
+
+    Id: str
+
+
+class Commit(Signature[Committed], frozen=True):
+    """Make an image of a container: of what it has changed, and of its configuration."""
+
+    NAME: ClassVar[str] = "commit"
+    container: Name
+    repo: Annotated[str, Meta(description="Name for the image, with or without a tag.")] = ""
+    tag: str = ""
+    comment: str = ""
+    author: str = ""
+    pause: Annotated[bool, Meta(description="Suspend its processes meanwhile, unless they are already.")] = True
+    changes: Annotated[list[str], Meta(description="Dockerfile instructions for the image's configuration.")] = []
+    config: Annotated[dict[str, Any] | None, Meta(description="What the image's configuration has instead.")] = None
 
 
 class ContainerExtract(Signature[None], frozen=True):

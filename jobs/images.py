@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any, ClassVar, Protocol
 
 import msgspec
@@ -293,6 +293,33 @@ class Import(Signature[str], frozen=True):
     message: str = ""
     changes: Annotated[list[str], Meta(description="Dockerfile instructions for its configuration.")] = []
     platform: str = ""
+
+
+class ImageCommit(Signature[str], frozen=True):
+    """Make an image of another one and a layer on top of it; an empty layer is left out. Gives the image's id."""
+
+    NAME: ClassVar[str] = "image_commit"
+    LOCAL: ClassVar[bool] = True
+    parent: Annotated[str, Meta(description="Id of the image below, which may have been deleted since.")]
+    layer: Annotated[AsyncIterator[bytes], Meta(description="The layer's tar.")]
+    run: Annotated[dict[str, Any], Meta(description="The configuration for containers.")]
+    changes: Annotated[list[str], Meta(description="Dockerfile instructions that change it.")]
+    repo: str = ""
+    tag: str = ""
+    author: str = ""
+    comment: str = ""
+    created_by: str = ""
+    container: str = ""
+
+
+class ImageName(Signature[str], frozen=True):
+    """Check what an image is to be called; gives the name in full as people write it, empty for none."""
+
+    NAME: ClassVar[str] = "image_name"
+    LOCAL: ClassVar[bool] = True
+    READONLY: ClassVar[bool] = True
+    repo: str
+    tag: str
 
 
 class Load(Signature[list[str]], frozen=True):

@@ -21,9 +21,8 @@ _ABOVE = 50
 class Helper:
     """A helper that runs: what it reads, what it writes, and what it reports."""
 
-    def __init__(self, stdin: trio.lowlevel.FdStream, stdout: trio.lowlevel.FdStream, report: int) -> None:
-        self._stdin, self._stdout = stdin, stdout
-        self._report = trio.lowlevel.FdStream(report)
+    def __init__(self, stdin: int, stdout: int, report: int) -> None:
+        self._stdin, self._stdout, self._report = (trio.lowlevel.FdStream(fd) for fd in (stdin, stdout, report))
         self._reported = b""
 
     async def feed(self, chunks: AsyncIterator[bytes]) -> None:
@@ -56,8 +55,12 @@ class Helper:
 
 
 @asynccontextmanager
-async def helper(program: str, arguments: Sequence[str], fds: Sequence[int] = ()) -> AsyncIterator[Helper]:
+async def helper(
+    program: str, arguments: Sequence[str], fds: Sequence[int] = (), stdin: int | None = None
+) -> AsyncIterator[Helper]:
     """Run `program` with `fds` from number 3 on; it has ended when this is left, by KILL if it did not by itself.
+
+    With `stdin` it reads that, and is not to be fed.
 
     Raises OSError when it cannot be run, ValueError for an argument with a NUL in it.
     """
@@ -67,7 +70,7 @@ async def helper(program: str, arguments: Sequence[str], fds: Sequence[int] = ()
         for number, (reading, writing) in enumerate(pairs):
             ours.append(writing if number == 0 else reading)
             theirs.callback(os.close, reading if number == 0 else writing)
-        sources = [pairs[0][0], pairs[1][1], pairs[2][1], *fds]
+        sources = [pairs[0][0] if stdin is None else stdin, pairs[1][1], pairs[2][1], *fds]
         try:
             pid = _spawn(program, arguments, sources, theirs)
         except BaseException:
@@ -75,7 +78,7 @@ async def helper(program: str, arguments: Sequence[str], fds: Sequence[int] = ()
                 os.close(fd)
             raise
     pidfd = os.pidfd_open(pid)
-    running = Helper(trio.lowlevel.FdStream(ours[0]), trio.lowlevel.FdStream(ours[1]), ours[2])
+    running = Helper(*ours)
     try:
         yield running
     finally:
