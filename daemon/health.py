@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import sqlite3
 import time
 
 import msgspec
@@ -133,7 +134,10 @@ async def _note(daemon: Daemon, container: Container, config: HealthConfig, prob
     health = after(before, probe, config, timestamp.parse(probe.Start) - container.outcome.started_ns)
     _set(container, health)
     container.changed.give()
-    await daemon.store.save_health(container.id, health)
+    try:
+        await daemon.store.save_health(container.id, health)
+    except sqlite3.Error as exc:  # the next daemon will know less
+        logger.warning("the health of container %s could not be written down: %s", container.id, exc)
     if health.Status != before.Status:
         await daemon.tell(container, f"health_status: {health.Status}")
         if health.Status == UNHEALTHY:

@@ -30,7 +30,7 @@ async def kill(daemon: Daemon, job: Job[Kill]) -> None:
     number = parse_signal(job.params.signal or "KILL")
     if container.is_restarting and not is_ending(container, number):
         return  # there is nobody to hear it, and it will be started again
-    if is_ending(container, number):
+    if container.is_running and is_ending(container, number):
         await note_stop(daemon, container)
     sent = await (kill_and_wait(daemon, container) if number == SIGKILL else send(daemon, container, number))
     if not sent and not await call_off(daemon, container):
@@ -38,9 +38,7 @@ async def kill(daemon: Daemon, job: Job[Kill]) -> None:
 
 
 async def kill_and_wait(daemon: Daemon, container: Container) -> bool:
-    """Kill a container, all of it if its first process does not end, or call its restart off.
-
-    False when it does not run.
+    """Kill a container, all of it if its first process does not end, or call its restart off; False when it is over.
 
     Raises Internal when even that does not help.
     """

@@ -1,5 +1,7 @@
 """Any sequence of jobs on containers, and of the daemon's ends between them, does what a model of six lines says."""
 
+import os
+import signal
 import tempfile
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from tests.daemon.conftest import Roots, Yard
 from windlass.engine.errors import JobError
+from windlass.jobs.container_config import HostConfig, RestartRule
 from windlass.jobs.containers import ContainerRename, Delete, Kill, Pause, Restart, Start, Stop, Unpause
 
 pytestmark = [pytest.mark.root, pytest.mark.slow]
@@ -19,21 +22,26 @@ GONE = "gone"
 # job -> (state before -> state after, or the error's code)
 MODEL: dict[str, dict[str, str]] = {
     "create": {GONE: "created", "created": "conflict", "running": "conflict", "exited": "conflict",
-               "paused": "conflict"},
+               "paused": "conflict", "restarting": "conflict"},
     "start": {GONE: "not-found", "created": "running", "running": "not-modified", "exited": "running",
-              "paused": "conflict"},
+              "paused": "conflict", "restarting": "not-modified"},
     "stop": {GONE: "not-found", "created": "not-modified", "running": "exited", "exited": "not-modified",
-             "paused": "exited"},
-    "kill": {GONE: "not-found", "created": "conflict", "running": "exited", "exited": "conflict", "paused": "exited"},
+             "paused": "exited", "restarting": "exited"},
+    "kill": {GONE: "not-found", "created": "conflict", "running": "exited", "exited": "conflict", "paused": "exited",
+             "restarting": "exited"},
     "pause": {GONE: "not-found", "created": "conflict", "running": "paused", "exited": "conflict",
-               "paused": "conflict"},
+              "paused": "conflict", "restarting": "conflict"},
     "unpause": {GONE: "not-found", "created": "conflict", "running": "conflict", "exited": "conflict",
-                "paused": "running"},
+                "paused": "running", "restarting": "conflict"},
     "restart": {GONE: "not-found", "created": "running", "running": "running", "exited": "running",
-                "paused": "running"},
-    "delete": {GONE: "not-found", "created": GONE, "running": "conflict", "exited": GONE, "paused": "conflict"},
-    "force": {GONE: "not-found", "created": GONE, "running": GONE, "exited": GONE, "paused": GONE},
+                "paused": "running", "restarting": "running"},
+    "delete": {GONE: "not-found", "created": GONE, "running": "conflict", "exited": GONE, "paused": "conflict",
+               "restarting": "conflict"},
+    "force": {GONE: "not-found", "created": GONE, "running": GONE, "exited": GONE, "paused": GONE, "restarting": GONE},
 }  # fmt: skip
+# Started again when it dies, long after the test: so it is seen to wait for that, and to be started by the next daemon.
+POLICY = HostConfig(NetworkMode="none", RestartPolicy=RestartRule("unless-stopped"))
+DELAYS = {"windlass.restart.delay": "10m", "windlass.restart.delay-max": "10m"}
 Step = tuple[str, str]
 
 
@@ -49,7 +57,7 @@ async def act(yard: Yard, job: str, name: str) -> None:
         "force": Delete(name=name, force=True),
     }
     if job == "create":
-        await yard.create("sleep", "60", name=name)
+        await yard.create("sleep", "60", name=name, host=POLICY, Labels=DELAYS)
     else:
         await yard.call(calls[job])
 
@@ -60,8 +68,8 @@ async def states(yard: Yard) -> dict[str, str]:
 
 
 async def step(yard: Yard, model: dict[str, str], job: str, name: str) -> None:
-    if job == "rename":
-        await swap(yard, model)
+    if job in ("rename", "die"):
+        await (swap(yard, model) if job == "rename" else die(yard, model, name))
         return
     expected = MODEL[job][model[name]]
     try:
@@ -72,6 +80,21 @@ async def step(yard: Yard, model: dict[str, str], job: str, name: str) -> None:
         assert expected in ("created", "running", "exited", "paused", GONE)
         model[name] = expected
     assert await states(yard) == model
+
+
+async def die(yard: Yard, model: dict[str, str], name: str) -> None:
+    """Let a running container end by itself."""
+    if model[name] == "running":
+        os.kill((await yard.job("container_inspect", name)).State.Pid, signal.SIGKILL)
+        model[name] = "restarting"
+        await until(yard, model)
+    assert await states(yard) == model
+
+
+async def until(yard: Yard, model: dict[str, str]) -> None:
+    with trio.fail_after(20):
+        while await states(yard) != model:
+            await trio.sleep(0.005)
 
 
 async def swap(yard: Yard, model: dict[str, str]) -> None:
@@ -88,8 +111,9 @@ async def live(lives: list[list[Step]]) -> None:
         roots, model = Roots(Path(folder)), dict.fromkeys(NAMES, GONE)
         try:
             for number, steps in enumerate(lives):
+                model = {name: "running" if state == "restarting" else state for name, state in model.items()}
                 async with roots.life(remove=number == len(lives) - 1) as yard:
-                    assert await states(yard) == model
+                    await until(yard, model)
                     for job, name in steps:
                         await step(yard, model, job, name)
             assert roots.left() == []
@@ -97,7 +121,9 @@ async def live(lives: list[list[Step]]) -> None:
             roots.kill_all()
 
 
-STEPS = st.lists(st.tuples(st.sampled_from([*MODEL, "create", "start", "rename"]), st.sampled_from(NAMES)), max_size=10)
+STEPS = st.lists(
+    st.tuples(st.sampled_from([*MODEL, "create", "start", "die", "rename"]), st.sampled_from(NAMES)), max_size=10
+)
 
 
 @given(st.lists(STEPS, min_size=1, max_size=3))

@@ -13,7 +13,7 @@ import trio.testing
 
 from tests.daemon.conftest import Roots, Yard
 from windlass.daemon.supervise import judge
-from windlass.engine import Engine, Job
+from windlass.engine import Engine, Handler, Job
 from windlass.engine.errors import Conflict, NotModified
 from windlass.jobs.container_config import HostConfig, RestartRule
 from windlass.jobs.containers import ContainerUpdate, Delete, Kill, Pause, Restart, Start, Stop, Wait
@@ -313,6 +313,30 @@ async def test_the_policy_holds_while_a_plugin_makes_no_sense(roots: Roots, answ
     async with roots.life(after=replace(verdict)) as yard:
         id = await yard.run(*counting(2, 1), host=policy("always"))
         await until(yard, id, lambda found: found.RestartCount == 1 and found.State.Status == "running")
+
+
+async def test_the_policy_holds_while_a_plugin_does_not_answer(roots: Roots, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("windlass.daemon.supervise.PATIENCE", 0.05)
+
+    def install(engine: Engine) -> None:
+        async def hang(job: Job[Any], call: Handler) -> Any:
+            await trio.sleep_forever()
+
+        engine.around("supervise", hang)
+
+    async with roots.life(after=install) as yard:
+        id = await yard.run(*counting(2, 1), host=policy("always"))
+        await until(yard, id, lambda found: found.RestartCount == 1 and found.State.Status == "running")
+
+
+async def test_a_kill_that_is_refused_is_no_stop(roots: Roots) -> None:
+    async with roots.life(remove=False) as yard:
+        id = await yard.run("sh", "-c", "rm /bin/sh; exit 1", host=policy("unless-stopped"))
+        await until_told(yard, "give_up")  # its first restart has failed
+        with pytest.raises(Conflict):
+            await yard.call(Kill(name=id))
+    async with roots.life() as yard:
+        await until_told(yard, "give_up")  # and so has that of the next daemon, which has tried
 
 
 # -- the next daemon -------------------------------------------------------------------------------------------------
