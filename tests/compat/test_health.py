@@ -71,7 +71,9 @@ def test_a_check_of_the_image_and_against_it(
 
 
 @pytest.mark.parametrize("key", ["Interval", "Timeout", "StartPeriod", "StartInterval"])
-def test_times_that_are_too_short_are_refused(wire: Wire, image: str, key: str) -> None:
+def test_times_that_are_too_short_are_refused(docker: Docker, wire: Wire, image: str, key: str) -> None:
+    if docker.is_old and key == "StartInterval":
+        pytest.skip("a key of API 1.44")
     body = {"Image": image, "Healthcheck": {"Test": ["CMD", "true"], key: 10}}
     answer = wire.post("/containers/create", body)
     assert (answer.status, answer.json["message"]) == (400, f"{key} in Healthcheck cannot be less than 1ms")

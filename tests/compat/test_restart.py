@@ -53,7 +53,8 @@ def test_a_container_that_is_restarting_is_shown_so(docker: Docker, wire: Wire, 
     result = docker("exec", name, "true")
     assert (result.code, "is restarting, wait until the container is running" in result.err) == (1, True)
     result = docker("rm", name)
-    assert (result.code, "container is restarting: stop the container before removing" in result.err) == (1, True)
+    why = "a restarting container" if docker.is_old else "container is restarting: stop the container before removing"
+    assert (result.code, why in result.err) == (1, True), result
     assert docker.ok("stop", name) == name
     assert docker.inspect(name, "{{.State.Status}} {{.State.Restarting}} {{.State.ExitCode}}") == "exited false 3"
     before = count(docker, name)
@@ -94,9 +95,9 @@ def test_rm_and_a_policy_do_not_go_together(docker: Docker, image: str, name: st
         ({"Name": "on-failure", "MaximumRetryCount": -1}, "cannot be negative"),
     ],
 )
-def test_a_policy_that_is_none_is_refused(wire: Wire, image: str, rule: Any, message: str) -> None:
+def test_a_policy_that_is_none_is_refused(docker: Docker, wire: Wire, image: str, rule: Any, message: str) -> None:
     answer = wire.post("/containers/create", {"Image": image, "HostConfig": {"RestartPolicy": rule}})
-    assert (answer.status, message in answer.json["message"]) == (400, True), answer.body
+    assert (answer.status, docker.is_old or message in answer.json["message"]) == (400, True), answer.body
 
 
 def test_docker_py_sees_it(engine_host: str, image: str, name: str) -> None:
