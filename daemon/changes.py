@@ -9,7 +9,7 @@ from windlass.jobs.files import ContainerChanges
 
 from .container import Container
 from .daemon import Daemon
-from .files import check_there
+from .files import check_there, told
 
 # Places of the mounts that every container has, made in its layer where the image lacks them. Docker makes them in a
 # layer of their own, so that nobody takes them for changes (moby: daemon/initlayer).
@@ -28,8 +28,10 @@ async def container_changes(daemon: Daemon, job: Job[ContainerChanges]) -> list[
 
 
 async def changes_of(daemon: Daemon, container: Container) -> list[Change]:
-    """The changes in Docker's order: a folder, what is in it, the next one."""
-    found = [each for each in await daemon.graph.changes(container.id) if each.path not in OWN_FILES or each.kind != 1]
+    """The changes in Docker's order: a folder, what is in it, the next one. Raises BadParameter, JobError."""
+    with told(container.id, "/"):
+        everything = await daemon.graph.changes(container.id)
+    found = [each for each in everything if each.path not in OWN_FILES or each.kind != 1]
     below = {"/" + each.path.split("/")[1] for each in found if each.path.count("/") > 1}
     kept = [
         each if each.path not in OWN_FOLDERS or each.kind != 1 else Change(each.path, 0)

@@ -441,3 +441,9 @@ def test_modes_of_files_on_the_host_are_kept(docker: Docker, running: str, tmp_p
     docker.ok("cp", str(tmp_path / "tool"), f"{running}:/root/")
     docker.ok("cp", f"{running}:/root/tool", str(tmp_path / "back"))
     assert stat.S_IMODE((tmp_path / "back").stat().st_mode) == 0o751
+
+
+def test_folders_in_each_other_are_copied_however_many(docker: Docker, wire: Wire, running: str) -> None:
+    path = "/root" + "/d" * 1000
+    docker.ok("exec", running, "sh", "-c", f"mkdir -p {path}; cd {path}; touch end")
+    assert get(wire, running, "/root/d")[-1].name == path.removeprefix("/root/") + "/end"

@@ -15,9 +15,9 @@ int confine_enter(const char *path)
     return -1;
 }
 
-int confine_drop(int copies)
+int confine_drop(int copies, unsigned descriptors)
 {
-    (void)copies;
+    (void)copies, (void)descriptors;
     return -1;
 }
 

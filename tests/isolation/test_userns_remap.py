@@ -1,7 +1,9 @@
 """`--userns-remap`: root in a container is nobody special on the host, and all else is as without."""
 
+import io
 import os
 import subprocess
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -258,3 +260,36 @@ def test_a_user_is_found_by_name_and_number(files: Files, text: str) -> None:
 def test_who_has_no_range_is_told(files: Files, text: str, expected: str) -> None:
     with pytest.raises(BadParameter, match=expected.replace("(", "\\(")):
         load_remap(text, *files("other:1:1\n", "other:1:1\n"))
+
+
+@needs_kernel
+@pytest.mark.parametrize("state", ["running", "exited"])
+def test_owners_of_files_that_are_copied_are_those_inside(
+    remapped: Docker, name: str, tmp_path: Path, state: str
+) -> None:
+    remapped.ok("run", "-d", "--name", name, "--network", "none", "-v", "/volume", "busybox", "sh", "-c",
+                "echo x > /root/own; chown 5:6 /root/own; sleep 1000")  # fmt: skip
+    while remapped("exec", name, "stat", "/root/own").code:
+        pass
+    if state == "exited":
+        remapped.ok("stop", "-t", "0", name)
+    (tmp_path / "file").write_text("in")
+    for place in ("/volume", "/root"):
+        remapped.ok("cp", str(tmp_path / "file"), f"{name}:{place}")
+    with tarfile.open(fileobj=io.BytesIO(remapped("cp", f"{name}:/root/own", "-").raw)) as tar:
+        assert [(each.uid, each.gid) for each in tar] == [(5, 6)]
+    with tarfile.open(fileobj=io.BytesIO(remapped("export", name).raw)) as tar:
+        assert tar.getmember("root/own").uid == 5
+        assert tar.getmember("bin/busybox").uid == 0
+    remapped("start", name)
+    script = "stat -c %u:%g /volume/file /root/file"
+    assert remapped.ok("exec", name, "sh", "-c", script).split() == ["0:0", "0:0"]
+
+
+@needs_kernel
+def test_an_image_of_a_mapped_container_has_the_owners_inside(remapped: Docker, name: str) -> None:
+    remapped.ok("run", "--name", name, "--network", "none", "busybox", "sh", "-c", "echo > /file; chown 5:6 /file")
+    remapped.ok("commit", name, "mapped-commit")
+    seen = remapped.ok("run", "--rm", "--network", "none", "mapped-commit", "stat", "-c", "%u:%g", "/file", "/bin")
+    assert seen.split() == ["5:6", "0:0"]
+    remapped.ok("rmi", "mapped-commit")

@@ -225,7 +225,7 @@ static const char *copy(const char *place, const char *inside, char **lower, int
     static const uint64_t rules = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
     target = CALL(openat, AT_FDCWD, place, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     int root = target < 0 ? -1 : enter(place, lower, layers);
-    if (root < 0 || confine_drop(1))
+    if (root < 0 || confine_drop(1, 512))
         return NULL;
     int from = sys_openat2(root, inside, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0, rules);
     if (from < 0)

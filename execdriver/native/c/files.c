@@ -33,7 +33,7 @@
 #include "sys.h"
 #include "unpack.h"
 
-enum { REPORT = 2, MAX_LINKS = 255 };
+enum { REPORT = 2, MAX_LINKS = 255, DEEPEST = 4096 /* directories: as many as a path has room for */ };
 
 static int fail(const char *path, const char *sentence)
 {
@@ -113,19 +113,26 @@ static int follow(int root, const char *path, char done[PATH_MAX])
     return 0;
 }
 
-/* Open `path`, no link at its end followed, and tell what it is. Returns a descriptor of it, or -1. */
-static int tell(int root, const char *path, struct stat *st)
+/* Open `path`, no link at its end followed. Returns a descriptor of it, or -1. */
+static int look(int root, const char *path, struct stat *st)
+{
+    int fd = path_open(root, path, O_PATH | O_NOFOLLOW);
+    if (fd >= 0 && fstat(fd, st))
+        return close_keeping_errno(fd), -1;
+    return fd;
+}
+
+/* Tell what has been found at `path`. Returns -1 when it is a link that leads too far. */
+static int tell(int root, const char *path, const struct stat *st)
 {
     char target[PATH_MAX];
-    int fd = path_open(root, path, O_PATH | O_NOFOLLOW);
-    if (fd < 0 || fstat(fd, st) || (S_ISLNK(st->st_mode) && follow(root, path, target)))
-        return close_keeping_errno(fd), -1;
+    if (S_ISLNK(st->st_mode) && follow(root, path, target))
+        return -1;
     dprintf(REPORT, "stat %o %lld %lld %ld ", st->st_mode, (long long)st->st_size, (long long)st->st_mtim.tv_sec,
             st->st_mtim.tv_nsec);
     for (const char *p = target; S_ISLNK(st->st_mode) && *p; p++)
         dprintf(REPORT, "%02x", (unsigned char)*p);
-    dprintf(REPORT, S_ISLNK(st->st_mode) ? "\n" : "-\n");
-    return fd;
+    return dprintf(REPORT, S_ISLNK(st->st_mode) ? "\n" : "-\n") < 0 ? -1 : 0;
 }
 
 /* -- operations: an exit status each -------------------------------------------------------------------------- */
@@ -140,23 +147,38 @@ static int done(int failed, const char *name)
 static int stat_one(int root, char **arguments)
 {
     struct stat st;
-    return tell(root, arguments[0], &st) < 0 ? fail(arguments[0], "") : 0;
+    int fd = look(root, arguments[0], &st);
+    return fd < 0 || tell(root, arguments[0], &st) ? fail(arguments[0], "") : 0;
+}
+
+/* The directory that `path` is in; `leaf` gets its last name. */
+static int open_parent(int root, const char *path, char leaf[LEAF_MAX])
+{
+    char folder[PATH_MAX];
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    errno = ENAMETOOLONG;
+    if (strlen(path) >= PATH_MAX || strlen(name) >= LEAF_MAX)
+        return -1;
+    memcpy(folder, path, name - path);
+    folder[name - path] = 0;
+    strcpy(leaf, name);
+    return path_open(root, folder, O_PATH | O_DIRECTORY);
 }
 
 /* Anything but a directory is found again in the one that it is in: there is no other way to open it. */
 static int get(int root, char **arguments)
 {
     const char *path = arguments[0];
-    char leaf[LEAF_MAX];
+    char leaf[LEAF_MAX] = ".";
     struct stat st;
-    int dir = tell(root, path, &st);
-    if (dir < 0)
+    int dir = look(root, path, &st);
+    if (dir >= 0 && !S_ISDIR(st.st_mode)) {
+        close(dir);
+        dir = open_parent(root, path, leaf);
+    }
+    if (dir < 0 || tell(root, path, &st))
         return fail(path, "");
-    if (S_ISDIR(st.st_mode))
-        return done(walk(dir, ".", arguments[1]), walk_name);
-    close(dir);
-    dir = path_parent(root, path, leaf);
-    return dir < 0 ? fail(path, "") : done(walk(dir, leaf, arguments[1]), walk_name);
+    return done(walk(dir, leaf, arguments[1]), walk_name);
 }
 
 static int export(int root, char **arguments)
@@ -226,7 +248,7 @@ static int run(int root, const struct operation *operation, char **arguments)
     int target = operation->function == put ? open_target(root, arguments[0]) : root;
     if (target < 0)
         return 1;
-    if (unpack_prepare() || confine_drop(1))
+    if (unpack_prepare() || confine_drop(1, DEEPEST))
         return fail_world();
     return operation->function(target, arguments);
 }

@@ -74,10 +74,24 @@ static int has_vanished(void)
     return errno == ENOENT || errno == ELOOP || errno == ENXIO || errno == ENOTDIR || errno == ESTALE;
 }
 
+/* Open what was a regular file a moment ago.  A device in its place is refused by its mount, which a file whose owner
+ * is nobody here is, too: what is there then tells one from the other. */
+static int open_file(int dir, const char *leaf)
+{
+    struct stat st;
+    int fd, tries = 64;
+    do
+        fd = openat(dir, leaf, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    while (fd < 0 && errno == EACCES && tries--);
+    if (fd < 0 && errno == EACCES && !fstatat(dir, leaf, &st, AT_SYMLINK_NOFOLLOW))
+        errno = S_ISREG(st.st_mode) ? EACCES : ESTALE;
+    return fd;
+}
+
 static int put_file(int dir, const char *leaf)
 {
     struct stat st;
-    int failed = 0, fd = openat(dir, leaf, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    int failed = 0, fd = open_file(dir, leaf);
     if (fd < 0)
         return has_vanished() ? 0 : -1;
     if (fstat(fd, &st))

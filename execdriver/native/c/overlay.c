@@ -13,13 +13,24 @@ static int lower_layers(int fs, const struct overlay *overlay)
     return 0;
 }
 
+/* Whatever the kernel does by default: what a container changes is whole in its upper layer, where commit reads it,
+ * and not a reference to a layer below (overlayfs.rst, "redirect_dir", "metacopy"). */
+int overlay_self_contained(int fs)
+{
+    return sys_fsconfig(fs, FSCONFIG_SET_STRING, "redirect_dir", "off") ||
+                   sys_fsconfig(fs, FSCONFIG_SET_STRING, "metacopy", "off")
+               ? -1
+               : 0;
+}
+
 /* By the new calls, for kernels that take the layers one by one (6.5). */
 static int by_layer(const struct overlay *overlay)
 {
     int mount = -1, fs = CALL(fsopen, "overlay", FSOPEN_CLOEXEC);
     if (fs >= 0 && !sys_fsconfig(fs, FSCONFIG_SET_STRING, "source", "overlay") && !lower_layers(fs, overlay) &&
         (!*overlay->upper || (!sys_fsconfig(fs, FSCONFIG_SET_STRING, "upperdir", overlay->upper) &&
-                              !sys_fsconfig(fs, FSCONFIG_SET_STRING, "workdir", overlay->work))) &&
+                              !sys_fsconfig(fs, FSCONFIG_SET_STRING, "workdir", overlay->work) &&
+                              !overlay_self_contained(fs))) &&
         !sys_fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL))
         mount = CALL(fsmount, fs, FSMOUNT_CLOEXEC, overlay->attributes);
     close_keeping_errno(fs);
@@ -45,8 +56,10 @@ static int options(const struct overlay *overlay, char *text, size_t size)
         out = put_escaped(out, end - 16, overlay->lower[i]);
     }
     const char *const names[] = {",upperdir=", ",workdir="}, *const paths[] = {overlay->upper, overlay->work};
-    for (int i = 0; i < 2 && *overlay->upper && end - out > 32; i++)
+    for (int i = 0; i < 2 && *overlay->upper && end - out > 64; i++)
         out = put_escaped(stpcpy(out, names[i]), end - 16, paths[i]);
+    if (*overlay->upper && end - out > 64)
+        out = stpcpy(out, ",redirect_dir=off,metacopy=off");
     *out = 0;
     errno = E2BIG;
     return end - out > 32 ? 0 : -1;

@@ -14,4 +14,7 @@ struct overlay {
  * directory that is made there, and taken away again, for the mount to be on for a moment. */
 int overlay_mount(const struct overlay *overlay, const char *place);
 
+/* The options of an overlay with an upper layer, which is being configured. Returns 0, or -1 with errno. */
+int overlay_self_contained(int fs);
+
 #endif

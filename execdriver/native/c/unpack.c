@@ -609,7 +609,7 @@ int unpack_main(int argc, char **argv)
         return oversee(worker, pair[0]);
     }
     close(pair[0]);
-    if (CALL(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) || confine_drop(0))
+    if (CALL(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) || confine_drop(0, 512))
         return fail(syscall_name);
     struct unpack_rules rules = unpack_layer(root, overlay ? pair[1] : -1);
     return unpack_stream(0, 1, &rules);

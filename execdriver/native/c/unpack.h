@@ -32,8 +32,8 @@ int report_error(int output, const char *path, const char *sentence);
 int confine_enter(const char *path);
 
 /* Give up all but what writing files takes, and, with `copies`, reading them: capabilities, new privileges, resources,
- * system calls. */
-int confine_drop(int copies);
+ * system calls.  `descriptors` says how deep a directory may be removed or copied. */
+int confine_drop(int copies, unsigned descriptors);
 
 /* Whether an extended attribute of an image may reach the host's disk. */
 int is_kept_attribute(const char *name);

@@ -77,14 +77,14 @@ static int keep_capabilities(unsigned kept)
     return CALL(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 }
 
-static int limit_resources(void)
+static int limit_resources(rlim_t descriptors)
 {
-    static const struct {
+    const struct {
         int resource;
         rlim_t limit;
     } limits[] = {
         {RLIMIT_CORE, 0},
-        {RLIMIT_NOFILE, 512},  /* how deep a directory may be removed */
+        {RLIMIT_NOFILE, descriptors},
         {RLIMIT_AS, 1 << 28},  /* the list of directories: some million of them */
         {RLIMIT_CPU, 4 * 3600},
         {RLIMIT_FSIZE, (rlim_t)1 << 44},
@@ -95,8 +95,7 @@ static int limit_resources(void)
             return -1;
         if (now.rlim_max > limits[i].limit)
             now.rlim_max = limits[i].limit;
-        if (now.rlim_cur > now.rlim_max)
-            now.rlim_cur = now.rlim_max;
+        now.rlim_cur = now.rlim_max;
         syscall_name = "setrlimit";
         if (setrlimit(limits[i].resource, &now))
             return -1;
@@ -104,9 +103,9 @@ static int limit_resources(void)
     return 0;
 }
 
-int confine_drop(int copies)
+int confine_drop(int copies, unsigned descriptors)
 {
-    return limit_resources() || keep_capabilities(KEPT) || load_filter(copies) ? -1 : 0;
+    return limit_resources(descriptors) || keep_capabilities(KEPT) || load_filter(copies) ? -1 : 0;
 }
 
 int confine_enter(const char *path)

@@ -31,7 +31,7 @@ static int add_layers(int fs, int folder, const struct overlay *overlay, size_t 
     if (!*overlay->upper)
         return 0;
     return add_layer(fs, folder, overlay->upper, base, "upperdir") ||
-                   add_layer(fs, folder, overlay->work, base, "workdir")
+                   add_layer(fs, folder, overlay->work, base, "workdir") || overlay_self_contained(fs)
                ? -1
                : 0;
 }
