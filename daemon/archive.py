@@ -62,9 +62,9 @@ async def _archive(daemon: Daemon, job: Job[ContainerArchive] | Job[ContainerCop
 
 async def pass_on(container: Container, job: Job[Any], tar: AsyncIterator[bytes]) -> None:
     """Write a tar of a container to stdout. Raises Internal when the container was removed meanwhile."""
-    assert job.stdout is not None
     async for chunk in tar:
-        await job.stdout.send_all(chunk)
+        if job.stdout is not None:
+            await job.stdout.send_all(chunk)
     if container.is_gone:
         raise Internal(f"container {container.id} was removed while its files were read")
 

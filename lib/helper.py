@@ -60,24 +60,22 @@ async def helper(
 ) -> AsyncIterator[Helper]:
     """Run `program` with `fds` from number 3 on; it has ended when this is left, by KILL if it did not by itself.
 
-    With `stdin` it reads that, and is not to be fed.
-
-    Raises OSError when it cannot be run, ValueError for an argument with a NUL in it.
+    With `stdin` it reads that, and is not to be fed. Raises OSError when it cannot be run, ValueError for an argument
+    with a NUL in it.
     """
-    with ExitStack() as theirs:
-        ours: list[int] = []
-        pairs = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
-        for number, (reading, writing) in enumerate(pairs):
-            ours.append(writing if number == 0 else reading)
-            theirs.callback(os.close, reading if number == 0 else writing)
-        sources = [pairs[0][0] if stdin is None else stdin, pairs[1][1], pairs[2][1], *fds]
+    with ExitStack() as theirs, ExitStack() as undo:
+        ends = [_pipe(theirs, undo, writes=number == 0) for number in range(3)]
+        ours, sources = [end for end, _ in ends], [end for _, end in ends]
+        if stdin is not None:
+            sources[0] = stdin
+        pid = _spawn(program, arguments, [*sources, *fds], theirs)
         try:
-            pid = _spawn(program, arguments, sources, theirs)
-        except BaseException:
-            for fd in ours:
-                os.close(fd)
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)  # not waited for yet: nobody else can have the number
+            os.waitpid(pid, 0)  # noqa: ASYNC222 - it is being killed
             raise
-    pidfd = os.pidfd_open(pid)
+        undo.pop_all()
     running = Helper(*ours)
     try:
         yield running
@@ -89,6 +87,15 @@ async def helper(
             await trio.lowlevel.wait_readable(pidfd)
         os.waitpid(pid, 0)  # noqa: ASYNC222 - it has ended: the pidfd says so
         os.close(pidfd)
+
+
+def _pipe(theirs: ExitStack, ours: ExitStack, *, writes: bool) -> tuple[int, int]:
+    """A pipe's end for us and the one for the helper; we write to it or read from it."""
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    mine, other = (writing, reading) if writes else (reading, writing)
+    ours.callback(os.close, mine)
+    theirs.callback(os.close, other)
+    return mine, other
 
 
 def _spawn(program: str, arguments: Sequence[str], sources: Sequence[int], undo: ExitStack) -> int:

@@ -7,7 +7,7 @@ for the child alone, by the same ops that a start has.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 
 import trio
@@ -127,14 +127,14 @@ def world_of_view(held: ExitStack, view: View, place: str) -> World:
 
 def compile_view(view: View, place: str) -> OpList:
     """Compile the mounts of a start, without those of the kernel's own file systems."""
-    ops, slots = OpList(), iter(range(SLOTS))
+    ops, slots = OpList(), iter(range(SLOTS))  # a container has fewer mounts than there are slots
     root = next(slots)
     match view.rootfs:
         case Overlay(lower, upper, work):
             ops.add(Op.OVERLAY, upper, work, *lower, a=root, b=_HARMLESS)
         case directory:
             ops.add(Op.OPEN_TREE, directory.path, a=root, b=Tree(0), c=_HARMLESS)
-    mounts = UserMounts(ops, [mount for mount in view.mounts if mount.kind != "tmpfs"], lambda: _next(slots))
+    mounts = UserMounts(ops, [mount for mount in view.mounts if mount.kind != "tmpfs"], lambda: next(slots))
     mounts.open()
     ops.add(Op.ROOT, place, a=root)
     mounts.build()
@@ -142,9 +142,3 @@ def compile_view(view: View, place: str) -> OpList:
         ops.add(Op.READONLY_ROOT)
     ops.add(Op.PIVOT)
     return ops
-
-
-def _next(slots: Iterable[int]) -> int:
-    for slot in slots:
-        return slot
-    raise ValueError(f"more than {SLOTS} mounts")
