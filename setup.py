@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: one cffi module, and two static executables beside their callers."""
+"""What pyproject.toml cannot say: one cffi module, and three static executables beside their callers."""
 
 import os
 import shutil
@@ -10,7 +10,8 @@ from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
 NATIVE = Path("src/windlass/execdriver/native")
-FLAGS = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-static"]
+FLAGS = ["-std=gnu11", "-Os", "-Wall", "-Wextra", "-Werror", "-static"]
+BRIEF = ("copyup", "files", "unpack")  # modes that work on files and end
 
 
 def compiler() -> list[str]:
@@ -38,10 +39,12 @@ class BuildExt(build_ext):
         in_place = self.inplace or self.editable_mode
         where = NATIVE if in_place else Path(self.build_lib, *NATIVE.parts[1:])
         where.mkdir(parents=True, exist_ok=True)
-        # The network helper runs once a daemon, the shim once a container: whose pages must be few.
+        # The network helper runs once a daemon, what works on files for a moment, the shim once a container: whose
+        # pages must be few.
         network = sorted(str(path) for path in (NATIVE / "c").glob("net*.c"))
         others = sorted({str(path) for path in (NATIVE / "c").glob("*.c")} - set(network))
-        build(where / "windlass-shim", others)
+        build(where / "windlass-files", others)
+        build(where / "windlass-shim", [path for path in others if not Path(path).name.startswith(BRIEF)])
         build(where / "windlass-net", [str(NATIVE / "c" / "main.c"), str(NATIVE / "c" / "sys.c"), *network])
 
 

@@ -50,6 +50,7 @@ from windlass.registry.settings import Settings as RegistrySettings
 from windlass.volume.install import install as install_volumes
 
 SHIM = Path(native.__file__).with_name("windlass-shim")
+FILES = SHIM.with_name("windlass-files")  # for layers and volumes
 HELPER = SHIM.with_name("windlass-net")  # for names and ports of all containers
 FAILED = 1  # exit status of a daemon that could not start
 GRAPH_DRIVERS = {"overlay2": Overlay2, "btrfs": Btrfs, "vfs": Vfs}  # the best first
@@ -162,7 +163,7 @@ async def build(engine: Engine, config: Config, held: ExitStack) -> None:
     durable = held.enter_context(closing(Database(data_root / "windlass.db")))
     run = held.enter_context(closing(Database(exec_root / "run.db", "OFF")))
     driver = held.enter_context(closing(exec_driver(config.exec_driver, exec_root, engine.nursery)))
-    graph = graph_driver(config.storage_driver, data_root, str(SHIM))
+    graph = graph_driver(config.storage_driver, data_root, str(FILES))
     blobs = Blobs(data_root / "blobs")
     collection = {key: value for key, value in msgspec.structs.asdict(config.image_gc).items() if value is not None}
     interval = collection.pop("interval")
@@ -170,7 +171,7 @@ async def build(engine: Engine, config: Config, held: ExitStack) -> None:
     if interval:
         engine.nursery.start_soon(run_regularly, engine, interval_of(interval))
     install_registry(engine, blobs=blobs, settings=_registries(config))
-    await install_volumes(engine, nursery=engine.nursery, durable=durable, data_root=data_root, shim=str(SHIM))
+    await install_volumes(engine, nursery=engine.nursery, durable=durable, data_root=data_root, program=str(FILES))
     install_networks(engine, nursery=engine.nursery, durable=durable, run=run, exec_root=exec_root, program=str(HELPER))
     await engine.call(_networkdriver(config))
     await install_daemon(
@@ -193,7 +194,7 @@ async def build(engine: Engine, config: Config, held: ExitStack) -> None:
     logger.info("windlass %s %s; execdriver: %s; graphdriver: %s", VERSION, commit(), config.exec_driver, graph.name)
 
 
-def graph_driver(name: str, data_root: Path, shim: str) -> Driver:
+def graph_driver(name: str, data_root: Path, program: str) -> Driver:
     """The graph driver `name`; when it is empty, the first of GRAPH_DRIVERS that works on the data root.
 
     Raises Unsupported, telling why, when it is unknown or does not work here.
@@ -203,7 +204,7 @@ def graph_driver(name: str, data_root: Path, shim: str) -> Driver:
     reasons = []
     for each in [name] if name else GRAPH_DRIVERS:
         try:
-            return GRAPH_DRIVERS[each](data_root / each, shim)
+            return GRAPH_DRIVERS[each](data_root / each, program)
         except (OSError, JobError) as exc:
             reasons.append(f"{each}: {exc}")
     raise Unsupported(f"no storage driver works on {data_root}: {'; '.join(reasons)}")

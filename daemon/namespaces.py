@@ -1,8 +1,7 @@
 """`--pid`, `--ipc`, `--uts`, `--cgroupns`, `--userns`: whose namespaces a container's processes are in.
 
-Joining those of another container. A process is named by a number, and numbers are used again: a namespace is opened
-below a descriptor of the process's folder in /proc, which stands for that process alone, once its cgroup has shown
-that it is the container's. The exec driver is given the descriptors, as paths; they are held until the start is over.
+Those of another container are opened below the folder in /proc of its first process. The exec driver is given the
+descriptors, as paths; they are held until the start is over.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ import trio
 
 from windlass.engine.errors import BadParameter, Conflict
 from windlass.jobs.container_config import HostConfig
+from windlass.kernel.ns import process_folder
 
 from .container import Container
 from .daemon import Daemon
@@ -174,15 +174,10 @@ def _open_process(held: ExitStack, container: Container, kind: str) -> int:
     """Open the folder in /proc of a container's first process, and of no other one."""
     assert container.running is not None
     try:
-        folder = os.open(f"/proc/{container.running.pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        held.callback(os.close, folder)
-        fd = os.open("cgroup", os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
-        with open(fd) as file:  # noqa: PTH123 - a descriptor
-            is_its = f"/{container.id}" in file.read()
+        folder = process_folder(container.running.pid, container.id)
     except OSError:  # it has just ended
-        is_its = False
-    if not is_its:
-        raise Conflict(f"failed to join {kind} namespace: container {container.id} is not running")
+        raise Conflict(f"failed to join {kind} namespace: container {container.id} is not running") from None
+    held.callback(os.close, folder)
     return folder
 
 

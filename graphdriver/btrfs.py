@@ -15,25 +15,21 @@ from contextlib import suppress
 from pathlib import Path
 
 from windlass.kernel import btrfs
-from windlass.lib.rootfs import Directory, RootFS
 from windlass.lib.trash import Trash, listed
 
-from . import changes
-from .driver import Change
-from .layers import LayerFolders
+from .trees import WholeTrees
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Btrfs(LayerFolders):
+class Btrfs(WholeTrees):
     """For a data root that is on btrfs."""
 
     name = "btrfs"
-    flavour = "plain"
 
-    def __init__(self, root: Path, shim: str) -> None:
+    def __init__(self, root: Path, program: str) -> None:
         """Raises OSError when `root` is not on btrfs, or this user may not make subvolumes."""
-        super().__init__(root, shim)
+        super().__init__(root, program)
         self._trash = Trash(root / "trash", _destroyed)
         probe = root / "ingest" / "probe"
         try:
@@ -54,18 +50,6 @@ class Btrfs(LayerFolders):
         else:
             btrfs.snapshot(self._layer(parent) / "root", folder / "root")
         return folder / "root"
-
-    def _prepare_container(self, folder: Path, parent: str | None) -> None:
-        self._prepare(folder, parent)
-
-    def _rootfs(self, folder: Path, parent: str | None) -> RootFS:
-        return Directory(str(folder / "root"))
-
-    def _view(self, chain: list[Path]) -> RootFS:
-        return Directory(str(chain[0] / "root"))
-
-    def _changes(self, folder: Path, parent: str | None) -> list[Change]:
-        return changes.of_trees(folder / "root", self._layer(parent) / "root" if parent else None)
 
 
 def _destroyed(trash: int, name: str) -> bool:

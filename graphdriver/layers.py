@@ -28,6 +28,7 @@ from typing import IO, Literal, TypeVar
 import trio
 
 from windlass.kernel import quota
+from windlass.lib.disk import sync
 from windlass.lib.helper import Helper, helper
 from windlass.lib.rootfs import RootFS
 from windlass.lib.trash import Trash
@@ -57,10 +58,10 @@ class LayerFolders:
     changed = "root"  # the folder in which a container's changes are
     needs_parent = True  # to unpack a layer, and not only to put it in its place
 
-    def __init__(self, root: Path, shim: str) -> None:
-        """Use `root`, made when missing; `shim` is the path of windlass-shim. Blocks; meant for start-up."""
+    def __init__(self, root: Path, program: str) -> None:
+        """Use `root`, made when missing; `program` is the path of windlass-files. Blocks; meant for start-up."""
         self.root = root
-        self._shim = shim
+        self._program = program
         self._limit = trio.CapacityLimiter(DISK_THREADS)
         for folder in ("", "layers", "containers", "ingest", "trash"):
             (root / folder).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -109,7 +110,7 @@ class LayerFolders:
         ingest = self.root / "ingest" / secrets.token_hex(8)
         try:
             where = await self._in_thread(self._new_folder, ingest, parent, self._prepare)
-            applied = await unpack(self._shim, where, self.flavour, tar)
+            applied = await unpack(self._program, where, self.flavour, tar)
             found = chain_id(parent, applied.diff_id)
             if id not in (None, found):
                 raise LayerError(f"layer {id} was announced, but its content is {found} (diff id {applied.diff_id})")
@@ -194,7 +195,7 @@ class LayerFolders:
         try:
             await self._in_thread(_list, listed, changes)
             folder = str(self._container(id) / self.changed)
-            run = helper(self._shim, ["files", "folder", folder, "list"], stdin=listed.fileno())
+            run = helper(self._program, ["files", "folder", folder, "list"], stdin=listed.fileno())
             async with run as child:
                 yield _diff(child)
         finally:
@@ -257,13 +258,13 @@ class LayerFolders:
     def _publish(self, ingest: Path, layer: Path, size: int) -> None:
         (ingest / "size").write_text(str(size))
         for path in (ingest / "size", ingest):
-            _sync(path)
+            sync(path)
         try:
             ingest.rename(layer)
         except OSError:
             if not layer.is_dir():  # somebody else was quicker: the same content
                 raise
-        _sync(layer.parent)
+        sync(layer.parent)
 
     async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
         return await trio.to_thread.run_sync(function, *args, limiter=self._limit)
@@ -296,14 +297,6 @@ def _parent(folder: Path) -> str | None:
         if not folder.is_dir():
             raise FileNotFoundError(f"no such layer: {folder.name}") from None
         return None
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _file_system(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Runs `windlass-shim unpack`: a tar stream in, a filled folder and its digest out.
+"""Runs `windlass-files unpack`: a tar stream in, a filled folder and its digest out.
 
 The child is the one that parses what a stranger sent; here the stream is only hashed and passed on.
 """
@@ -25,7 +25,7 @@ PIPE = 1 << 20  # bytes
 HOST_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ENOMEM})
 
 
-async def unpack(shim: str, folder: Path, flavour: str, tar: AsyncIterator[bytes]) -> Applied:
+async def unpack(program: str, folder: Path, flavour: str, tar: AsyncIterator[bytes]) -> Applied:
     """Unpack `tar` into `folder` and sync it; return the stream's digest and the bytes of the files in it.
 
     Raises LayerError when the archive is refused, OSError when the host fails (ENOSPC …); `folder` is then in an
@@ -34,7 +34,7 @@ async def unpack(shim: str, folder: Path, flavour: str, tar: AsyncIterator[bytes
     tar_read, tar_write = os.pipe2(os.O_CLOEXEC)
     answer_read, answer_write = os.pipe2(os.O_CLOEXEC)
     try:
-        pid = _spawn(shim, folder, flavour, tar_read, answer_write)
+        pid = _spawn(program, folder, flavour, tar_read, answer_write)
     except BaseException:
         os.close(tar_write)
         os.close(answer_read)
@@ -78,11 +78,11 @@ async def _feed(child: trio.lowlevel.FdStream, tar: AsyncIterator[bytes], digest
             return
 
 
-def _spawn(shim: str, folder: Path, flavour: str, stdin: int, stdout: int) -> int:
+def _spawn(program: str, folder: Path, flavour: str, stdin: int, stdout: int) -> int:
     # High numbers first: an action must not overwrite the source of the next one.
     actions = [(os.POSIX_SPAWN_DUP2, stdin, 0), (os.POSIX_SPAWN_DUP2, stdout, 1)]
-    argv = ["windlass-shim", "unpack", str(folder), flavour]
-    return os.posix_spawn(shim, argv, {}, file_actions=actions, setsigmask=[], setsigdef=[signal.SIGPIPE])
+    argv = ["windlass-files", "unpack", str(folder), flavour]
+    return os.posix_spawn(program, argv, {}, file_actions=actions, setsigmask=[], setsigdef=[signal.SIGPIPE])
 
 
 def _size(answer: str, status: int) -> int:

@@ -12,18 +12,13 @@ import shutil
 import stat
 from pathlib import Path
 
-from windlass.lib.rootfs import Directory, RootFS
-
-from . import changes
-from .driver import Change
-from .layers import LayerFolders
+from .trees import WholeTrees
 
 
-class Vfs(LayerFolders):
+class Vfs(WholeTrees):
     """Copies for want of anything better, and the measure of the other drivers."""
 
     name = "vfs"
-    flavour = "plain"
 
     def _prepare(self, folder: Path, parent: str | None) -> Path:
         if parent is None:
@@ -31,18 +26,6 @@ class Vfs(LayerFolders):
         else:
             copy_tree(self._layer(parent) / "root", folder / "root")
         return folder / "root"
-
-    def _prepare_container(self, folder: Path, parent: str | None) -> None:
-        self._prepare(folder, parent)
-
-    def _rootfs(self, folder: Path, parent: str | None) -> RootFS:
-        return Directory(str(folder / "root"))
-
-    def _view(self, chain: list[Path]) -> RootFS:
-        return Directory(str(chain[0] / "root"))
-
-    def _changes(self, folder: Path, parent: str | None) -> list[Change]:
-        return changes.of_trees(folder / "root", self._layer(parent) / "root" if parent else None)
 
 
 def copy_tree(source: Path, target: Path) -> None:

@@ -44,34 +44,44 @@ def freezer_of(unified: Path | None, v1: Path | None) -> Freezer:
     raise OSError(errno.ENOTSUP, "this host has no freezer cgroup")
 
 
-class _V2:
-    def __init__(self, folder: Path) -> None:
-        self._switch = folder / "cgroup.freeze"
-        self._events = folder / "cgroup.events"
+class _Freezer:
+    """What both kinds have in common. `state` is the file that says it, `on` and `off` what is written there."""
+
+    def __init__(self, state: Path, on: str, off: str) -> None:
+        self._state, self._on, self._off = state, on, off
 
     async def freeze(self) -> None:
-        write(self._switch, "1")
         try:
             with trio.fail_after(_TIMEOUT):
                 await self._until_frozen()
         except trio.TooSlowError:
             self.thaw()
-            raise _resisted(self._switch) from None
+            raise _resisted(self._state) from None
         except trio.Cancelled:
             self.thaw()
             raise
 
     def thaw(self) -> None:
         with contextlib.suppress(FileNotFoundError):
-            write(self._switch, "0")
+            write(self._state, self._off)
 
     def is_frozen(self) -> bool:
         try:
-            return self._switch.read_text().strip() == "1"
+            return self._state.read_text().strip() != self._off
         except FileNotFoundError:
             return False
 
     async def _until_frozen(self) -> None:
+        raise NotImplementedError
+
+
+class _V2(_Freezer):
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder / "cgroup.freeze", "1", "0")
+        self._events = folder / "cgroup.events"
+
+    async def _until_frozen(self) -> None:
+        write(self._state, self._on)
         fd = os.open(self._events, os.O_RDONLY | os.O_CLOEXEC)
         # Readable is what such a file always is; news is "priority", which epoll tells apart and trio does not.
         with os.fdopen(fd) as events, select.epoll() as poll:
@@ -82,34 +92,16 @@ class _V2:
                 events.seek(0)
 
 
-class _V1:
+class _V1(_Freezer):
     def __init__(self, folder: Path) -> None:
-        self._state = folder / "freezer.state"
+        super().__init__(folder / "freezer.state", "FROZEN", "THAWED")
 
-    async def freeze(self) -> None:
-        try:
-            with trio.fail_after(_TIMEOUT):
-                while True:  # what was forked meanwhile is caught by writing again
-                    write(self._state, "FROZEN")
-                    if self._state.read_text().strip() == "FROZEN":
-                        return
-                    await trio.sleep(_LOOK_AGAIN)
-        except trio.TooSlowError:
-            self.thaw()
-            raise _resisted(self._state) from None
-        except trio.Cancelled:
-            self.thaw()
-            raise
-
-    def thaw(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            write(self._state, "THAWED")
-
-    def is_frozen(self) -> bool:
-        try:
-            return self._state.read_text().strip() != "THAWED"
-        except FileNotFoundError:
-            return False
+    async def _until_frozen(self) -> None:
+        while True:  # what was forked meanwhile is caught by writing again
+            write(self._state, self._on)
+            if self._state.read_text().strip() == self._on:
+                return
+            await trio.sleep(_LOOK_AGAIN)
 
 
 def _resisted(path: Path) -> OSError:

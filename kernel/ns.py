@@ -24,6 +24,28 @@ class Namespace(IntFlag):
     NEWNET = 0x4000_0000
 
 
+def process_folder(pid: int, group: str) -> int:
+    """Open the folder in /proc of the process `pid`, which must be in a cgroup with `group` in its path.
+
+    A process is named by a number, and numbers are used again: the descriptor stands for this process alone, so that
+    what is opened below it is its own. Raises ProcessLookupError when it has ended, or is another one. proc(5).
+    """
+    try:
+        folder = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise ProcessLookupError(f"process {pid} has ended") from None
+    try:
+        with open(os.open("cgroup", os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)) as file:  # noqa: PTH123 - a descriptor
+            if f"/{group}" not in file.read():
+                raise ProcessLookupError(f"process {pid} is in no cgroup {group}")
+    except BaseException as exc:
+        os.close(folder)
+        if isinstance(exc, FileNotFoundError):
+            raise ProcessLookupError(f"process {pid} has ended") from None
+        raise
+    return folder
+
+
 def unshare(kinds: Namespace) -> None:
     """Move the calling thread into new namespaces. Raises OSError. unshare(2)."""
     if lib.unshare(kinds):

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import trio
 
+from .disk import sync
+
 CHUNK = 1 << 20
 KEPT = 24 * 3600.0  # seconds that an unfinished blob, or one of no image, waits for the next attempt
 
@@ -124,7 +126,9 @@ class Writer:
 
         def publish() -> None:
             os.fsync(self._fd)
-            self._path.rename(self._blobs._path(self.digest))
+            place = self._blobs._path(self.digest)
+            self._path.rename(place)
+            sync(place.parent)  # or a row could outlive the blob that it names
 
         await trio.to_thread.run_sync(publish)
         return self.digest

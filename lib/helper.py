@@ -1,4 +1,4 @@
-"""Runs one of the modes of windlass-shim that do a single thing: streams in and out, a report in lines, an end.
+"""Runs one of the modes of windlass-files, which do a single thing: streams in and out, a report in lines, an end.
 
 The program is never known by a name that others choose; what it gets besides its arguments are descriptors.
 """
@@ -105,5 +105,5 @@ def _spawn(program: str, arguments: Sequence[str], sources: Sequence[int], undo:
         undo.callback(os.close, fd)
     actions = [(os.POSIX_SPAWN_DUP2, fd, target) for target, fd in enumerate(lifted)]
     return os.posix_spawn(
-        program, ["windlass-shim", *arguments], {}, file_actions=actions, setsigmask=[], setsigdef=[signal.SIGPIPE]
+        program, ["windlass-files", *arguments], {}, file_actions=actions, setsigmask=[], setsigdef=[signal.SIGPIPE]
     )

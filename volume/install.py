@@ -31,11 +31,11 @@ JOBS: dict[str, Callable[..., Any]] = {
 }
 
 
-async def install(engine: Engine, *, nursery: trio.Nursery, durable: Database, data_root: Path, shim: str) -> None:
+async def install(engine: Engine, *, nursery: trio.Nursery, durable: Database, data_root: Path, program: str) -> None:
     """Bring rows and folders to agree, then register the jobs. `nursery` carries the unlinking."""
     store = Store(durable)
     store.prepare()
-    shelf = Shelf(engine, nursery, store, data_root / "volumes", shim)
+    shelf = Shelf(engine, nursery, store, data_root / "volumes", program)
     await shelf.load()
     for name, handler in JOBS.items():
         engine.register(name, functools.partial(handler, shelf))

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import trio
 
 from windlass.engine.errors import BadParameter
+from windlass.lib.disk import sync
 from windlass.lib.trash import Trash
 
 from .model import LOCAL, Volume
@@ -150,7 +151,7 @@ class LocalDriver:
             top.mkdir(mode=0o701, exist_ok=True)
             data.mkdir(mode=0o755, exist_ok=True)
             for path in (data, top, self.folder):
-                _sync(path)
+                sync(path)
         except OSError:
             if is_new:
                 self._drop_empty(name)
@@ -164,7 +165,7 @@ class LocalDriver:
         except FileNotFoundError:
             return
         for path in (self.folder / REMOVING, self.folder):
-            _sync(path)
+            sync(path)
 
 
 def check_name(name: str) -> None:
@@ -179,11 +180,3 @@ def check_name(name: str) -> None:
         )
     if len(name) > NAME_MAX:
         raise BadParameter(f'volume name "{name[:40]}…" is longer than {NAME_MAX} characters', key="Name")
-
-
-def _sync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

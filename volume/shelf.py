@@ -30,13 +30,13 @@ logger = logging.getLogger("windlass.volume")
 
 
 class Shelf:
-    """See the top of this file. `shim` is the program whose mode `copyup` fills new volumes."""
+    """See the top of this file. `program` is the program whose mode `copyup` fills new volumes."""
 
-    def __init__(self, engine: Engine, nursery: trio.Nursery, store: Store, folder: Path, shim: str) -> None:
+    def __init__(self, engine: Engine, nursery: trio.Nursery, store: Store, folder: Path, program: str) -> None:
         self.engine = engine
         self.nursery = nursery
         self.store = store
-        self.shim = shim
+        self.program = program
         self.local = LocalDriver(folder)
         self.drivers = Drivers(engine, self.local)
         self.volumes: dict[str, Volume] = {}

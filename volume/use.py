@@ -79,7 +79,7 @@ async def _populate(shelf: Shelf, volume: Volume, folder: Path, params: VolumePo
     if await ask(volume.driver, shelf.local.run(os.listdir, folder)):
         return
     try:
-        await copy_up(shelf.shim, folder, params.path, params.layers)
+        await copy_up(shelf.program, folder, params.path, params.layers)
     except BaseException as exc:
         # Half a copy would pass for content at the next try. Who runs with the volume meanwhile may have written to it.
         if shelf.users(volume.name) == {params.container}:

@@ -1,4 +1,4 @@
-"""A container's files, by a child of windlass-shim that lives inside of it for the time of one operation.
+"""A container's files, by a child, windlass-files, that lives inside of it for the time of one operation.
 
 See `c/files.c`. A running container is entered by the mount namespace of its first process, a stopped one is mounted
 for the child alone, by the same ops that a start has.
@@ -14,6 +14,7 @@ import trio
 
 from windlass.execdriver.driver import FilesError, FileStat, View
 from windlass.kernel.mount import MountAttr
+from windlass.kernel.ns import process_folder
 from windlass.lib.helper import Helper, helper
 from windlass.lib.rootfs import Overlay
 
@@ -97,19 +98,11 @@ def check(line: str) -> None:
 
 
 def world_of_process(held: ExitStack, id: str, pid: int) -> World:
-    """Enter where the first process of a running container is. Blocks. Raises ProcessLookupError when it has ended.
-
-    A process is named by a number, and numbers are used again: its cgroup shows whose it is, below a descriptor that
-    stands for that process alone.
-    """
-    flags = os.O_RDONLY | os.O_CLOEXEC
+    """Enter where the first process of a running container is. Blocks. Raises ProcessLookupError when it has ended."""
+    folder = process_folder(pid, id)
+    held.callback(os.close, folder)
     try:
-        folder = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        held.callback(os.close, folder)
-        with open(os.open("cgroup", flags, dir_fd=folder)) as file:  # noqa: PTH123 - a descriptor
-            if f"/{id}" not in file.read():
-                raise ProcessLookupError(f"container {id} has ended")
-        fds = [os.open(f"ns/{kind}", flags, dir_fd=folder) for kind in ("mnt", "user")]
+        fds = [os.open(f"ns/{kind}", os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder) for kind in ("mnt", "user")]
     except FileNotFoundError as exc:
         raise ProcessLookupError(f"container {id} has ended") from exc
     for fd in fds:

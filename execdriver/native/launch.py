@@ -40,6 +40,7 @@ from .spec import compile_start
 from .userns import make_user_namespace
 
 _BINARY = Path(__file__).with_name("windlass-shim")
+_FILES = _BINARY.with_name("windlass-files")
 _DEFAULT_EXEC_ROOT = Path("/run/windlass")
 _TREE = "windlass"
 _PATIENCE = 10.0  # seconds for a shim to put on record that its container has been killed
@@ -145,9 +146,9 @@ class NativeDriver:
 
     def files(self, id: str, view: View | None = None) -> NativeFiles:
         if view is not None:
-            return NativeFiles(self.log_reader(), lambda held: world_of_view(held, view, str(self._place)))
+            return NativeFiles(str(_FILES), lambda held: world_of_view(held, view, str(self._place)))
         shim = self._shims.get(id)
-        return NativeFiles(self.log_reader(), lambda held: world_of_process(held, id, shim.pid if shim else 0))
+        return NativeFiles(str(_FILES), lambda held: world_of_process(held, id, shim.pid if shim else 0))
 
     def log_reader(self) -> str:
         return f"/proc/self/fd/{self._binary}"

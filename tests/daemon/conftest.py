@@ -31,7 +31,7 @@ from windlass.jobs.supervision import ContainersRestore
 from windlass.lib.database import Database
 
 NONE = HostConfig(NetworkMode="none")
-SHIM = str(Path(daemon.__file__).parents[1] / "execdriver" / "native" / "windlass-shim")
+FILES = str(Path(daemon.__file__).parents[1] / "execdriver" / "native" / "windlass-files")
 
 
 @dataclasses.dataclass
@@ -102,7 +102,7 @@ class Roots:
         async with trio.open_nursery() as nursery, Engine() as engine:
             driver = NativeDriver(self.root / "exec", nursery)
             durable, run = Database(self.root / "data" / "db"), Database(self.root / "exec" / "db", "OFF")
-            graph = Overlay2(self.root / "data" / "overlay2", SHIM)
+            graph = Overlay2(self.root / "data" / "overlay2", FILES)
             events.install(engine)
             await install_image(engine, graph)
             before(engine)

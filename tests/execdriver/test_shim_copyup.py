@@ -14,11 +14,11 @@ from windlass.execdriver import native
 
 pytestmark = pytest.mark.root
 
-SHIM = Path(native.__file__).with_name("windlass-shim")
+FILES = Path(native.__file__).with_name("windlass-files")
 
 
 def copyup(volume: Path, path: str, *layers: Path) -> str:
-    argv = [SHIM, "copyup", volume, path, *layers]
+    argv = [FILES, "copyup", volume, path, *layers]
     return subprocess.run(argv, capture_output=True, text=True, timeout=60).stdout.rstrip("\n")
 
 

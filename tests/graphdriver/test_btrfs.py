@@ -14,7 +14,7 @@ import pytest
 from tests.suites.graphdriver import GraphDriverSuite, stream, tar
 from tests.support.btrfs import mounted
 from tests.support.packages import Missing
-from tests.support.shim import SHIM
+from tests.support.shim import FILES
 from windlass.graphdriver.btrfs import Btrfs
 from windlass.kernel import btrfs
 
@@ -34,13 +34,13 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def driver(disk: Path) -> Btrfs:
-    return Btrfs(disk / secrets.token_hex(4), SHIM)
+    return Btrfs(disk / secrets.token_hex(4), FILES)
 
 
 class TestBtrfs(GraphDriverSuite):
     @pytest.fixture
     def driver(self, disk: Path) -> Btrfs:
-        return Btrfs(disk / secrets.token_hex(4), SHIM)
+        return Btrfs(disk / secrets.token_hex(4), FILES)
 
 
 def subvolumes(root: Path) -> set[Path]:
@@ -129,14 +129,14 @@ async def test_a_failed_layer_leaves_no_subvolume(driver: Btrfs) -> None:
 
 async def test_what_was_cut_is_swept_at_the_next_start(driver: Btrfs) -> None:
     btrfs.create(driver.root / "ingest" / "half")
-    again = Btrfs(driver.root, SHIM)
+    again = Btrfs(driver.root, FILES)
     await again.sweep()
     assert not subvolumes(driver.root)
 
 
 def test_another_file_system_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"graph is not on btrfs"):
-        Btrfs(tmp_path / "graph", SHIM)
+        Btrfs(tmp_path / "graph", FILES)
 
 
 @pytest.mark.parametrize("name", ["a/b", "n" * 300])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.suites.graphdriver import GraphDriverSuite
-from tests.support.shim import SHIM
+from tests.support.shim import FILES
 from windlass.graphdriver.overlay2 import Overlay2
 
 
@@ -15,4 +15,4 @@ from windlass.graphdriver.overlay2 import Overlay2
 class TestOverlay2(GraphDriverSuite):
     @pytest.fixture
     def driver(self, tmp_path: Path) -> Overlay2:
-        return Overlay2(tmp_path / "layers", SHIM)
+        return Overlay2(tmp_path / "layers", FILES)

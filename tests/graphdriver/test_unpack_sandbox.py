@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.suites.graphdriver import tar
-from tests.support.shim import SHIM
+from tests.support.shim import FILES
 
 pytestmark = pytest.mark.root
 
@@ -26,7 +26,7 @@ def unpacking(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     (tmp_path / "layer").mkdir()
     data = tar(("a", b"x" * 5000))
     pipe = subprocess.PIPE
-    with subprocess.Popen([SHIM, "unpack", tmp_path / "layer", "overlay"], stdin=pipe, stdout=pipe) as process:
+    with subprocess.Popen([FILES, "unpack", tmp_path / "layer", "overlay"], stdin=pipe, stdout=pipe) as process:
         assert process.stdin is not None
         process.stdin.write(data[:2000])
         process.stdin.flush()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.suites.graphdriver import GraphDriverSuite
-from tests.support.shim import SHIM
+from tests.support.shim import FILES
 from windlass.graphdriver.vfs import Vfs
 
 
@@ -15,4 +15,4 @@ from windlass.graphdriver.vfs import Vfs
 class TestVfs(GraphDriverSuite):
     @pytest.fixture
     def driver(self, tmp_path: Path) -> Vfs:
-        return Vfs(tmp_path / "layers", SHIM)
+        return Vfs(tmp_path / "layers", FILES)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.image.support import Images
-from tests.support.shim import SHIM
+from tests.support.shim import FILES
 from windlass import events, image
 from windlass.engine import Engine
 from windlass.graphdriver.overlay2 import Overlay2
@@ -20,7 +20,7 @@ from windlass.lib.database import Database
 async def images(tmp_path: Path) -> AsyncIterator[Images]:
     database = Database(tmp_path / "windlass.db", "OFF")
     engine = Engine()
-    graph = Overlay2(tmp_path / "overlay2", SHIM)
+    graph = Overlay2(tmp_path / "overlay2", FILES)
     events.install(engine)
     image.install(engine, database=database, graph=graph, blobs=Blobs(tmp_path / "blobs"), data_root=tmp_path)
     try:

@@ -12,7 +12,7 @@ import trio
 
 from tests.image.support import Images
 from tests.support.images import docker_archive, layer
-from tests.support.shim import SHIM
+from tests.support.shim import FILES
 from windlass import image
 from windlass.engine import Engine, Handler, Job
 from windlass.engine.errors import BadParameter, Conflict
@@ -107,7 +107,7 @@ async def test_a_policy_that_cannot_be_is_refused(images: Images, policy: dict[s
 @pytest.fixture
 def configured(tmp_path: Path) -> Callable[..., Images]:
     def make(**settings: Any) -> Images:
-        engine, graph = Engine(), Overlay2(tmp_path / "overlay2", SHIM)
+        engine, graph = Engine(), Overlay2(tmp_path / "overlay2", FILES)
         database, blobs = Database(tmp_path / "windlass.db", "OFF"), Blobs(tmp_path / "blobs")
         image.install(engine, database=database, graph=graph, blobs=blobs, data_root=tmp_path, gc_settings=settings)
         return Images(engine, graph, tmp_path)

@@ -23,7 +23,7 @@ import pytest
 
 from tests.support.cli import Docker
 from tests.support.images import Tar, busybox_rootfs, docker_archive
-from tests.support.shim import SHIM
+from tests.support.shim import FILES
 from tests.support.swap import swapping
 from tests.support.wire import Answer, Wire
 
@@ -376,7 +376,7 @@ def test_the_helper_can_do_no_more_than_it_must(tmp_path: Path) -> None:
     tar = Tar()
     tar.file("file", bytes(5000))
     pipe = subprocess.PIPE
-    argv = [SHIM, "files", "folder", tmp_path / "place", "put", "/", "-", "-1", "-1"]
+    argv = [FILES, "files", "folder", tmp_path / "place", "put", "/", "-", "-1", "-1"]
     with subprocess.Popen(argv, stdin=pipe, stderr=pipe) as process:
         assert process.stdin is not None
         process.stdin.write(tar.finish()[:2000])

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.image.support import Images
-from tests.support.shim import SHIM
+from tests.support.shim import FILES
 from windlass import events, image
 from windlass.engine import Engine
 from windlass.graphdriver.overlay2 import Overlay2
@@ -49,7 +49,7 @@ async def new_engine(tmp_path: Path) -> AsyncIterator[Callable[..., Engines]]:
         root = tmp_path / f"engine{len(made)}"
         root.mkdir()
         database = Database(root / "windlass.db", "OFF")
-        engine, graph, blobs = Engine(), Overlay2(root / "overlay2", SHIM), Blobs(root / "blobs")
+        engine, graph, blobs = Engine(), Overlay2(root / "overlay2", FILES), Blobs(root / "blobs")
         events.install(engine)
         image.install(engine, database=database, graph=graph, blobs=blobs, data_root=root)
         given = {"certificates": tmp_path / "certs.d", **settings}

@@ -1,7 +1,7 @@
-"""Where windlass-shim is, for tests that run it; the editable install has put it there."""
+"""Where windlass-files is, for tests that run it; the editable install has put it there."""
 
 from pathlib import Path
 
 import windlass.execdriver.native
 
-SHIM = str(Path(windlass.execdriver.native.__file__).parent / "windlass-shim")
+FILES = str(Path(windlass.execdriver.native.__file__).parent / "windlass-files")

@@ -13,7 +13,7 @@ from windlass.execdriver import native
 from windlass.lib.database import Database
 from windlass.volume.install import install
 
-SHIM = str(Path(native.__file__).with_name("windlass-shim"))
+FILES = str(Path(native.__file__).with_name("windlass-files"))
 
 
 class Home:
@@ -27,7 +27,7 @@ class Home:
         database = Database(self.root / "db")
         async with Engine() as engine, trio.open_nursery() as nursery:
             events.install(engine)
-            await install(engine, nursery=nursery, durable=database, data_root=self.root, shim=SHIM)
+            await install(engine, nursery=nursery, durable=database, data_root=self.root, program=FILES)
             yield engine
         database.close()
 

@@ -1,4 +1,4 @@
-/* Filling a new volume with what an image has at its place: `windlass-shim copyup TARGET PATH LOWER...`.
+/* Filling a new volume with what an image has at its place: `windlass-files copyup TARGET PATH LOWER...`.
  *
  * TARGET is the volume's folder, PATH a path of the image, LOWER its layers, topmost first.  The report is one line on
  * fd 1: `copied`, `kept` (the volume is not empty), `missing` (the image has no such folder), or `error ERRNO NAME`.

@@ -1,4 +1,4 @@
-/* Files of a container, in and out: `windlass-shim files WORLD... OPERATION ...`.
+/* Files of a container, in and out: `windlass-files files WORLD... OPERATION ...`.
  *
  *   WORLD      ops PLACE       a container that does not run: op list on fd 3
  *              namespace       a running one: its mount namespace on fd 3

@@ -199,7 +199,7 @@ static int walk_entry(int dir, const char *leaf);
 
 static int walk_inside(int fd)
 {
-    char **names;
+    char **names = NULL;
     size_t length = strlen(walk_name);
     ssize_t count = read_names(fd, &names);
     int result = count < 0 ? -1 : 0;

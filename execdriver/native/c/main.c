@@ -1,11 +1,12 @@
-/* windlass-shim: one small static program, several modes; message.h tells the story of the first. */
+/* One small static program, several modes, built into three executables; message.h tells the story of the first. */
 #include <stdio.h>
 #include <string.h>
 
 #include "message.h"
 #include "modes.h"
 
-/* Modes whose file is not linked in are not there: windlass-net has `net` alone, the shim all others. */
+/* Modes whose file is not linked in are not there: windlass-net has `net` alone, windlass-files all others, and the
+ * shim, whose pages count once a container, those of them that a container needs. */
 #pragma weak copyup_main
 #pragma weak files_main
 #pragma weak init_main
@@ -42,6 +43,6 @@ int main(int argc, char **argv)
     for (size_t i = 0; argc > 1 && i < sizeof modes / sizeof *modes; i++)
         if (modes[i].main && !strcmp(argv[1], modes[i].name))
             return modes[i].main(argc - 1, argv + 1);
-    fputs("usage: windlass-shim run|copyup|files|init|logs|net|unpack|userns|version ...\n", stderr);
+    fputs("usage: windlass-shim|windlass-files|windlass-net run|copyup|files|init|logs|net|unpack|userns|version ...\n", stderr);
     return 64;
 }

@@ -1,4 +1,4 @@
-/* Unpacking a layer: `windlass-shim unpack DIRECTORY overlay|plain`, the uncompressed tar on fd 0, a report on fd 1.
+/* Unpacking a layer: `windlass-files unpack DIRECTORY overlay|plain`, the uncompressed tar on fd 0, a report on fd 1.
  *
  * The report is one line: `ok FILES BYTES`, or `error ERRNO PATH: SENTENCE`, with errno 0 for what is the archive's
  * fault.  On an error whatever has been unpacked stays; the caller throws the directory away.
