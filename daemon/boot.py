@@ -21,8 +21,9 @@ import trio
 from windlass.engine import Job
 from windlass.engine.job import current
 from windlass.jobs.supervision import ContainersRestore
+from windlass.lib.groups import in_parallel
 
-from .container import Container
+from .container import HOST_WENT_DOWN, Container
 from .daemon import Daemon
 from .endpoints import shared_container
 from .health import HEALTHY
@@ -33,7 +34,6 @@ from .supervise import ask, back_off
 
 REQUIRES = "windlass.requires"
 AT_ONCE = 8  # starts under way
-HOST_WENT_DOWN = 255  # exit code of a run that a reboot ended
 
 Need = tuple[Container, str]
 
@@ -42,7 +42,14 @@ logger = logging.getLogger("windlass.daemon")
 
 async def containers_restore(daemon: Daemon, job: Job[ContainersRestore]) -> None:
     """Start what is to run, in the background."""
-    chosen = [container for container in daemon.containers if await _is_wanted(daemon, container)]
+    wanted: set[str] = set()
+
+    async def judge(container: Container) -> None:
+        if await _is_wanted(daemon, container):
+            wanted.add(container.id)
+
+    await in_parallel(judge, [(container,) for container in daemon.containers])  # a plugin may be slow to answer
+    chosen = [container for container in daemon.containers if container.id in wanted]
     for container in chosen:
         _count(container)
     needs = {container.id: list(_needs(daemon, container)) for container in chosen}

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from .sampler import Sampler
 
 
+LOST = 137  # exit code of a run whose supervisor is gone without a word
+HOST_WENT_DOWN = 255  # exit code of a run that a reboot ended, as dockerd says it
+
+
 class Definition(msgspec.Struct, frozen=True):
     """What a container was created as. `config` is the image's and the request's, merged; times in nanoseconds."""
 

@@ -14,6 +14,7 @@ from windlass.jobs.container_views import Summary, SummaryHostConfig, SummaryNet
 from windlass.jobs.containers import Containers
 from windlass.jobs.images import ImageGet
 from windlass.jobs.networks import NetworkInspect
+from windlass.lib import filters
 
 from .config import command_line
 from .container import Container
@@ -98,10 +99,10 @@ async def _networks(daemon: Daemon, words: Values) -> Values:
 # -- filters ---------------------------------------------------------------------------------------------------------
 
 
-def _parse(filters: Mapping[str, list[str] | dict[str, bool]]) -> dict[str, Values]:
+def _parse(given: Mapping[str, list[str] | dict[str, bool]]) -> dict[str, Values]:
     """Read the filters. Raises BadParameter: `invalid filter 'x'`."""
     wanted = {}
-    for name, values in filters.items():
+    for name, values in given.items():
         if name not in TESTS and name not in ("since", "before", "ancestor"):
             raise BadParameter(f"invalid filter '{name}'", key="filters")
         listed = values if isinstance(values, list) else [value for value, on in values.items() if on]
@@ -130,23 +131,11 @@ def _id(container: Container, values: Values) -> bool:
 
 def _name(container: Container, values: Values) -> bool:
     """Names are searched by regular expression, with and without the slash."""
-    return any(_search(value, f"/{container.name}") or _search(value, container.name) for value in values)
-
-
-def _search(pattern: str, text: str) -> bool:
-    try:
-        return re.search(pattern, text) is not None
-    except re.error:
-        return pattern in text
+    return any(filters.search(value, f"/{container.name}") or filters.search(value, container.name) for value in values)
 
 
 def _label(container: Container, values: Values) -> bool:
-    labels = container.config.Labels
-    return all(labels.get(key) == value if equals else key in labels for key, equals, value in map(_pair, values))
-
-
-def _pair(text: str) -> tuple[str, str, str]:
-    return text.partition("=")
+    return filters.has_labels(container.config.Labels, values)
 
 
 def _status(container: Container, values: Values) -> bool:

@@ -1,6 +1,7 @@
 """Pausing: all processes of a container are suspended by the freezer, and run on where they were.
 
-Nothing is written down: that a container is paused is true while its cgroup is frozen, whatever becomes of the daemon.
+That a container is paused is true while its cgroup is frozen, whatever becomes of the daemon. All that is written down
+is that we have suspended one ourselves, for the time of a commit.
 """
 
 from __future__ import annotations
@@ -46,18 +47,23 @@ async def _suspend(daemon: Daemon, container: Container, running: Running) -> No
 @asynccontextmanager
 async def held_still(daemon: Daemon, container: Container) -> AsyncIterator[None]:
     """Keep a container's processes suspended; one that was paused before stays so, one that does not run does not."""
-    async with container.signalling:
-        running = container.running
-        holds = running is not None and container.is_running and not container.is_paused
-        if holds and running is not None:
-            await _suspend(daemon, container, running)
+    running, holds = container.running, False
     try:
+        async with container.signalling:
+            running = container.running
+            holds = running is not None and container.is_running and not container.is_paused
+            if holds and running is not None:
+                with trio.CancelScope(shield=True):
+                    await daemon.store.hold(container.id)  # the next daemon is not to take it for a client's wish
+                    await _suspend(daemon, container, running)
         yield
     finally:
         with trio.CancelScope(shield=True):
-            async with container.signalling:
-                if holds and container.is_paused and container.running is running:
-                    await resume(daemon, container)
+            if holds:
+                async with container.signalling:
+                    if container.is_paused and container.running is running:
+                        await resume(daemon, container)
+                await daemon.store.let_go(container.id)
 
 
 def check_not_restarting(container: Container) -> None:

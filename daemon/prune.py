@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
-from collections.abc import Iterable
 
 import trio
 
@@ -13,14 +11,13 @@ from windlass.engine import Job
 from windlass.engine.errors import BadParameter, Conflict, JobError
 from windlass.jobs.containers import ContainersPrune, ContainersPruned, Delete
 from windlass.jobs.events import Log
-from windlass.lib import timestamp
+from windlass.lib import filters
 
 from .container import Container
 from .daemon import Daemon
 from .views import sizes
 
 KNOWN = frozenset(("until", "label", "label!"))
-_AGO = re.compile(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s)?", re.ASCII)
 
 logger = logging.getLogger("windlass.daemon")
 
@@ -75,27 +72,17 @@ def _parse(given: dict[str, list[str] | dict[str, bool]]) -> dict[str, list[str]
 
 
 def _fits(container: Container, wanted: dict[str, list[str]]) -> bool:
-    labels = container.config.Labels
-    return _has(labels, wanted["label"]) and not (wanted["label!"] and _has(labels, wanted["label!"]))
-
-
-def _has(labels: dict[str, str], wanted: Iterable[str]) -> bool:
-    """True when all of `wanted`, each `KEY` or `KEY=VALUE`, are there."""
-    pairs = (each.partition("=") for each in wanted)
-    return all(key in labels and (not equals or labels[key] == value) for key, equals, value in pairs)
+    labels, spared = container.config.Labels, wanted["label!"]
+    return filters.has_labels(labels, wanted["label"]) and not (spared and filters.has_labels(labels, spared))
 
 
 def _until(values: list[str]) -> int:
-    """Nanoseconds since the epoch: a point in time, or how long ago. Raises BadParameter."""
+    """Nanoseconds since the epoch. Raises BadParameter."""
     if not values:
         return time.time_ns()
     if len(values) > 1:
         raise BadParameter("more than one until filter specified", key="filters")
-    match = _AGO.fullmatch(values[0])
-    if match and match[0]:
-        hours, minutes, seconds = (int(part or 0) for part in match.groups())
-        return time.time_ns() - (hours * 3600 + minutes * 60 + seconds) * timestamp.SECOND
     try:
-        return timestamp.parse(values[0])
+        return filters.until(values[0])
     except ValueError as exc:
         raise BadParameter(f"invalid filter 'until={values[0]:.100}': {exc}", key="filters") from None

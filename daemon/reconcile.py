@@ -22,25 +22,22 @@ import trio
 
 from windlass.engine.job import current
 from windlass.execdriver.driver import Exit
-from windlass.jobs.container_views import Health
 from windlass.jobs.networks import InterfacePlug
 
 from . import etc
 from .attachment import reconcile_sandboxes
 from .connect import complete
-from .container import Container
+from .container import HOST_WENT_DOWN, LOST, Container
 from .daemon import Daemon
 from .endpoints import is_connectable
 from .lifecycle import Step
 from .monitor import ended
+from .pause import resume
 from .remove import discard, remove_locked, sweep
 from .settle import settle
 from .start import begun
 from .state import Run
 from .volumes import reconcile_volumes
-
-LOST = 137  # exit code of a run whose supervisor is gone without a word
-HOST_WENT_DOWN = 255  # exit code of a run that a reboot ended, as dockerd says it
 
 logger = logging.getLogger("windlass.daemon")
 
@@ -51,14 +48,12 @@ async def reconcile(daemon: Daemon) -> None:
     for definition, outcome in await daemon.store.load():
         daemon.containers.add(Container(definition, outcome))
     known = await daemon.store.known_ids()
-    runs, healths = await daemon.store.runs(), await daemon.store.healths()
+    runs = await daemon.store.runs()
     left = await daemon.driver.leftovers()
     await reconcile_volumes(daemon, left | runs.keys())
     for container in daemon.containers:
         try:
-            await _settle_one(
-                daemon, container, runs.get(container.id), container.id in left, healths.get(container.id)
-            )
+            await _settle_one(daemon, container, runs.get(container.id), container.id in left)
         except Exception:
             logger.exception("container %s could not be brought up to date", container.id)
     await reconcile_sandboxes(daemon)
@@ -81,9 +76,7 @@ async def _complete_networks(daemon: Daemon) -> None:
                 logger.exception("the networks of container %s could not be completed", container.id)
 
 
-async def _settle_one(
-    daemon: Daemon, container: Container, run: Run | None, is_left: bool, health: Health | None
-) -> None:
+async def _settle_one(daemon: Daemon, container: Container, run: Run | None, is_left: bool) -> None:
     if run is None and not is_left:
         await _look_for_reboot(daemon, container)
         return
@@ -93,10 +86,12 @@ async def _settle_one(
         return
     container.running, container.is_settled = found, False
     begun(daemon, container, run.started_ns if run else etc.last_start(daemon.folder(container.id)))
-    if health is not None:  # of this run, which goes on
-        container.outcome = msgspec.structs.replace(container.outcome, health=health)
+    if run and run.health is not None:  # of this run, which goes on
+        container.outcome = msgspec.structs.replace(container.outcome, health=run.health)
     if found.is_paused():
         container.life.advance(Step.PAUSED)
+        if run and run.is_held:
+            await resume(daemon, container)
     logger.info("container %s runs on, pid %d", container.id, found.pid)
 
 

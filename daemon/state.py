@@ -27,16 +27,19 @@ DURABLE = [
 RUN = [
     "CREATE TABLE runs (id TEXT PRIMARY KEY, started_ns INTEGER NOT NULL, pid INTEGER NOT NULL) WITHOUT ROWID",
     "CREATE TABLE health (id TEXT PRIMARY KEY, health BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE held (id TEXT PRIMARY KEY) WITHOUT ROWID",
 ]
 
 _encode = msgspec.json.Encoder().encode
 
 
 class Run(NamedTuple):
-    """A run that was intended; `pid` is 0 until it had begun."""
+    """A run that was intended; `pid` is 0 until it had begun. `is_held`: we have suspended it, and no client."""
 
     started_ns: int
     pid: int
+    health: Health | None = None
+    is_held: bool = False
 
 
 class Store:
@@ -99,22 +102,30 @@ class Store:
         def forget(db: sqlite3.Connection) -> None:
             db.execute("DELETE FROM runs WHERE id = ?", (id,))
             db.execute("DELETE FROM health WHERE id = ?", (id,))
+            db.execute("DELETE FROM held WHERE id = ?", (id,))
 
         await self._run.write(forget)
 
     async def runs(self) -> dict[str, Run]:
-        def read(db: sqlite3.Connection) -> list[tuple[str, int, int]]:
-            return db.execute("SELECT id, started_ns, pid FROM runs").fetchall()
-
-        return {id: Run(started_ns, pid) for id, started_ns, pid in await self._run.read(read)}
+        select = (
+            "SELECT runs.id, started_ns, pid, health, held.id IS NOT NULL"
+            " FROM runs LEFT JOIN health USING (id) LEFT JOIN held USING (id)"
+        )
+        rows = await self._run.read(lambda db: db.execute(select).fetchall())
+        return {id: Run(started, pid, _health(health), bool(is_held)) for id, started, pid, health, is_held in rows}
 
     async def save_health(self, id: str, health: Health) -> None:
         """Keep the health of a run under way."""
         row = (id, _encode(health))
         await self._run.write(lambda db: db.execute("REPLACE INTO health VALUES (?, ?)", row))
 
-    async def healths(self) -> dict[str, Health]:
-        def read(db: sqlite3.Connection) -> list[tuple[str, bytes]]:
-            return db.execute("SELECT id, health FROM health").fetchall()
+    async def hold(self, id: str) -> None:
+        """Say that a run is about to be suspended by us, and by no client."""
+        await self._run.write(lambda db: db.execute("REPLACE INTO held VALUES (?)", (id,)))
 
-        return {id: msgspec.json.decode(health, type=Health) for id, health in await self._run.read(read)}
+    async def let_go(self, id: str) -> None:
+        await self._run.write(lambda db: db.execute("DELETE FROM held WHERE id = ?", (id,)))
+
+
+def _health(encoded: bytes | None) -> Health | None:
+    return msgspec.json.decode(encoded, type=Health) if encoded is not None else None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from windlass.engine.errors import BadParameter
 from windlass.jobs.events import Message
+from windlass.lib.filters import has_labels
 
 Values = frozenset[str]
 
@@ -64,12 +65,7 @@ def _without_tag(name: str) -> str:
 
 
 def _label(message: Message, values: Values) -> bool:
-    attributes = message.Actor.Attributes
-    for value in values:
-        key, equals, wanted = value.partition("=")
-        if key not in attributes or (equals and attributes[key] != wanted):
-            return False
-    return True
+    return has_labels(message.Actor.Attributes, values)
 
 
 TESTS: dict[str, Callable[[Message, Values], bool]] = {

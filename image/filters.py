@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
 from fnmatch import fnmatchcase
 
 from windlass.engine.errors import BadParameter
-from windlass.lib import reference, timestamp
+from windlass.lib import filters, reference, timestamp
 
 from .store import Image, Store
 
@@ -18,10 +15,6 @@ Given = Mapping[str, list[str] | dict[str, bool]]
 
 LIST = frozenset(("dangling", "reference", "label", "before", "since", "until"))
 PRUNE = frozenset(("dangling", "label", "label!", "until"))
-_DATE = re.compile(
-    r"\d{4}-\d\d-\d\d(?:T\d\d:\d\d(?::\d\d)?)?", re.ASCII
-)  # of the daemon's own time zone, as Docker has it
-_AGO = re.compile(r"(?:([0-9]{1,6})d)?(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s)?", re.ASCII)
 
 
 def created(image: Image) -> int:
@@ -80,27 +73,13 @@ async def _keep(store: Store, name: str, values: list[str]) -> Keep:
 
 
 def _until(values: list[str]) -> float:
-    """Seconds since the epoch: a point in time, or how long ago (`1h30m`). Raises BadParameter."""
+    """Seconds since the epoch. Raises BadParameter."""
     if len(values) != 1:
         raise BadParameter("more than one until filter specified", key="filters")
-    ago = seconds(values[0])
-    if ago is not None:
-        return time.time() - ago
     try:
-        if _DATE.fullmatch(values[0]):
-            return datetime.fromisoformat(values[0]).timestamp()
-        return timestamp.parse(values[0]) / timestamp.SECOND
+        return filters.until(values[0]) / timestamp.SECOND
     except ValueError as exc:
         raise BadParameter(f"invalid value for 'until' filter: {values[0]:.100}: {exc}", key="filters") from None
-
-
-def seconds(text: str) -> int | None:
-    """The seconds of a duration such as `1h30m` or `10d`; None when it is none."""
-    match = _AGO.fullmatch(text)
-    if not text or match is None:
-        return None
-    days, hours, minutes, rest = (int(part or 0) for part in match.groups())
-    return ((days * 24 + hours) * 60 + minutes) * 60 + rest
 
 
 def fits(name: str, patterns: list[str]) -> bool:
@@ -112,6 +91,4 @@ def fits(name: str, patterns: list[str]) -> bool:
 
 def has_labels(image: Image, wanted: list[str]) -> bool:
     """True when the image has all labels, each `KEY` or `KEY=VALUE`."""
-    labels = image.run_config.get("Labels") or {}
-    pairs = [each.partition("=") for each in wanted]
-    return all(key in labels and (not equals or labels[key] == value) for key, equals, value in pairs)
+    return filters.has_labels(image.run_config.get("Labels") or {}, wanted)

@@ -23,7 +23,8 @@ import trio
 from windlass.engine import Engine, Job
 from windlass.engine.errors import BadParameter, JobError
 from windlass.jobs.images import GcImage, GcPlan, ImageGc
-from windlass.lib import reference
+from windlass.lib import duration, reference
+from windlass.lib.timestamp import SECOND
 
 from . import filters
 from .delete import prune
@@ -34,6 +35,7 @@ from .users import containers, images_of
 logger = logging.getLogger("windlass.image")
 
 NAMELESS = "<none>"
+DAY = 24 * 3600  # seconds; Go's durations have none
 
 
 class Policy(NamedTuple):
@@ -74,10 +76,13 @@ def interval_of(text: str) -> int:
 
 
 def _seconds(text: str, key: str) -> int:
-    seconds = filters.seconds(text)
-    if seconds is None:
-        raise BadParameter(f"{key} must be a duration such as 36h or 10d, not {text!r:.100}", key=key)
-    return seconds
+    days, _, rest = text.rpartition("d")
+    try:
+        if days and not (days.isascii() and days.isdecimal()):
+            raise ValueError(days)
+        return int(days or 0) * DAY + (duration.parse(rest) // SECOND if rest or not days else 0)
+    except ValueError:
+        raise BadParameter(f"{key} must be a duration such as 36h or 10d, not {text!r:.100}", key=key) from None
 
 
 async def image_gc(store: Store, settings: Mapping[str, Any], job: Job[ImageGc]) -> GcPlan:

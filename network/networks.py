@@ -30,7 +30,7 @@ from windlass.jobs.networks import (
     NetworkWarnings,
 )
 from windlass.kernel.nft import NftError
-from windlass.lib import timestamp
+from windlass.lib import filters, timestamp
 
 from .ipam import check_config, check_overlap, resolve
 from .model import PREDEFINED, Network
@@ -126,7 +126,10 @@ async def networks_prune(net: Networking, job: Job[NetworksPrune]) -> NetworksPr
         busy = network.is_predefined or net.networks.is_used(network) or net.active(network.id)
         if busy or used & {network.name, network.id} or network.created_ns >= until:
             continue
-        if _labels(network, wanted.get("label", [])) and not _has_any(network, wanted.get("label!", [])):
+        spared = wanted.get("label!")
+        if spared and filters.has_labels(network.labels, spared):
+            continue
+        if filters.has_labels(network.labels, wanted.get("label", [])):
             try:
                 await _delete(net, network)
             except (OSError, JobError) as exc:
@@ -284,9 +287,9 @@ async def _tell(net: Networking, network: Network, action: str) -> None:
 # -- filters ---------------------------------------------------------------------------------------------------------
 
 
-def _parse(filters: Mapping[str, list[str] | dict[str, bool]], known: frozenset[str]) -> dict[str, list[str]]:
+def _parse(given: Mapping[str, list[str] | dict[str, bool]], known: frozenset[str]) -> dict[str, list[str]]:
     wanted = {}
-    for name, values in filters.items():
+    for name, values in given.items():
         if name not in known:
             raise BadParameter(f"invalid filter '{name}'", key="filters")
         wanted[name] = values if isinstance(values, list) else [value for value, on in values.items() if on]
@@ -303,48 +306,23 @@ def _fits(net: Networking, network: Network, wanted: dict[str, list[str]], used:
     is_dangling = not network.is_predefined and not used & {network.name, network.id} and not net.active(network.id)
     tests: dict[str, Callable[[list[str]], bool]] = {
         "driver": lambda values: network.driver in values,
-        "id": lambda values: any(_search(value, network.id) for value in values),
-        "name": lambda values: any(_search(value, network.name) for value in values),
+        "id": lambda values: any(filters.search(value, network.id) for value in values),
+        "name": lambda values: any(filters.search(value, network.name) for value in values),
         "scope": lambda values: "local" in values,
         "type": lambda values: ("builtin" if network.is_predefined else "custom") in values,
-        "label": lambda values: _labels(network, values),
+        "label": lambda values: filters.has_labels(network.labels, values),
         "dangling": lambda values: is_dangling == (values[0] in ("true", "1")),
     }
     return all(tests[name](values) for name, values in wanted.items())
 
 
-def _search(pattern: str, text: str) -> bool:
-    """Docker's match: a regular expression that fits anywhere (`^web$`); what is none is looked for as it is."""
-    try:
-        return pattern in text or re.search(pattern, text) is not None
-    except re.error:
-        return False
-
-
-def _labels(network: Network, values: list[str]) -> bool:
-    return all(_has_label(network, value) for value in values)
-
-
-def _has_any(network: Network, values: list[str]) -> bool:
-    return any(_has_label(network, value) for value in values)
-
-
-def _has_label(network: Network, text: str) -> bool:
-    key, equals, value = text.partition("=")
-    return network.labels.get(key) == value if equals else key in network.labels
-
-
 def _until(values: list[str]) -> int:
-    """The moment of a filter `until`, in nanoseconds: a duration before now, or a point in time."""
+    """The moment of a filter `until`, in nanoseconds."""
     if not values:
         return time.time_ns() + 1
     if len(values) > 1:
         raise BadParameter("more than one until filter specified", key="filters")
-    match = re.fullmatch(r"(?:([0-9]{1,6})h)?(?:([0-9]{1,6})m)?(?:([0-9]{1,9})s)?", values[-1])
-    if match and match[0]:
-        hours, minutes, seconds = (int(part or 0) for part in match.groups())
-        return time.time_ns() - (hours * 3600 + minutes * 60 + seconds) * 10**9
     try:
-        return timestamp.parse(values[-1])
+        return filters.until(values[0])
     except ValueError as exc:
-        raise BadParameter(f"invalid filter 'until={values[-1]:.100}': {exc}", key="filters") from None
+        raise BadParameter(f"invalid filter 'until={values[0]:.100}': {exc}", key="filters") from None

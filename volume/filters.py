@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 
 from windlass.engine.errors import BadParameter
+from windlass.lib import filters
 
 from .model import Volume
 
@@ -16,10 +16,10 @@ Wanted = dict[str, list[str]]
 _BOOLEANS = {"1": True, "true": True, "0": False, "false": False}
 
 
-def parse(filters: Given, known: frozenset[str]) -> Wanted:
+def parse(given: Given, known: frozenset[str]) -> Wanted:
     """Raises BadParameter for a filter that is not `known`."""
     wanted = {}
-    for name, values in filters.items():
+    for name, values in given.items():
         if name not in known:
             raise BadParameter(f"invalid filter '{name}'", key="filters")
         wanted[name] = values if isinstance(values, list) else [value for value, on in values.items() if on]
@@ -39,30 +39,8 @@ def fits(volume: Volume, is_held: bool, wanted: Wanted) -> bool:
     dangling = flag(wanted, "dangling")
     tests: dict[str, Callable[[list[str]], bool]] = {
         "driver": lambda values: volume.driver in values,
-        "name": lambda values: any(_search(value, volume.name) for value in values),
-        "label": lambda values: has_labels(volume, values),
+        "name": lambda values: any(filters.search(value, volume.name) for value in values),
+        "label": lambda values: filters.has_labels(volume.labels or {}, values),
     }
     chosen = all(tests[name](values) for name, values in wanted.items() if name in tests)
     return chosen and dangling in (None, not is_held)
-
-
-def has_labels(volume: Volume, values: list[str]) -> bool:
-    return all(_has_label(volume, value) for value in values)
-
-
-def has_any_label(volume: Volume, values: list[str]) -> bool:
-    return any(_has_label(volume, value) for value in values)
-
-
-def _has_label(volume: Volume, text: str) -> bool:
-    labels = volume.labels or {}
-    key, equals, value = text.partition("=")
-    return labels.get(key) == value if equals else key in labels
-
-
-def _search(pattern: str, text: str) -> bool:
-    """A regular expression that fits anywhere (`^web$`); what is none is looked for as it is."""
-    try:
-        return pattern in text or re.search(pattern, text) is not None
-    except re.error:
-        return False

@@ -24,9 +24,10 @@ from windlass.jobs.volumes import (
     Volumes,
     VolumesPruned,
 )
+from windlass.lib.filters import has_labels
 
 from .drivers import ask
-from .filters import fits, flag, has_any_label, has_labels, parse
+from .filters import fits, flag, parse
 from .model import LOCAL, Volume
 from .shelf import Shelf, naming
 from .usage import usage
@@ -97,7 +98,8 @@ async def volume_prune(shelf: Shelf, job: Job[VolumePrune]) -> VolumesPruned:
         is_meant = takes_all or ANONYMOUS in (volume.labels or {})
         if not is_meant or volume.driver != LOCAL or shelf.holders(volume.name):
             continue
-        if has_labels(volume, wanted.get("label", [])) and not has_any_label(volume, wanted.get("label!", [])):
+        labels, spared = volume.labels or {}, wanted.get("label!")
+        if has_labels(labels, wanted.get("label", [])) and not (spared and has_labels(labels, spared)):
             size = await _size(shelf, volume)
             try:
                 async with shelf.locked(volume.name):

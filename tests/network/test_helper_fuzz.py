@@ -106,7 +106,15 @@ async def test_the_helper_stands_hostile_containers(build: Build, tmp_path: Path
     program = build("windlass-shim", *sorted(C.glob("*.c")))
     tmp_path.chmod(0o700)
     helper = Helper(tmp_path / "net", str(program))
-    await helper.ensure()
+    try:
+        await helper.ensure()
+        await withstand(helper)
+    finally:
+        with trio.CancelScope(shield=True):
+            await helper.stop()
+
+
+async def withstand(helper: Helper) -> None:
     pid, dice = pid_of(helper), random.Random(7)
     with bound() as upstream, bound() as target, listening() as tcp_target:
         fill(helper, [f"127.0.0.1 {upstream.getsockname()[1]}"])
@@ -126,7 +134,6 @@ async def test_the_helper_stands_hostile_containers(build: Build, tmp_path: Path
         assert await helper.ids() == set()
         assert pid_of(helper) == pid
         assert len(os.listdir(f"/proc/{pid}/fd")) < 10
-    await helper.stop()
 
 
 def batter(dice: random.Random, tcp: tuple, udp: tuple, tcp_target: socket.socket, target: socket.socket) -> None:
