@@ -143,11 +143,12 @@ async def _until(container: Container, other: Container, condition: str) -> None
     """Wait for `other`, as long as `container` is to be started at all."""
     is_met, exits = CONDITIONS[condition], container.exits
     while not is_met(other) and not other.is_gone and container.is_restarting and container.exits == exits:
+        changes = [each.changed.next for each in (container, other)]
         async with trio.open_nursery() as nursery:
-            for each in (container, other):
-                nursery.start_soon(_wake, nursery.cancel_scope, each)
+            for change in changes:
+                nursery.start_soon(_wake, nursery.cancel_scope, change)
 
 
-async def _wake(scope: trio.CancelScope, container: Container) -> None:
-    await container.changed.wait()
+async def _wake(scope: trio.CancelScope, change: trio.Event) -> None:
+    await change.wait()
     scope.cancel()

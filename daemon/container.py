@@ -74,6 +74,11 @@ class Notice:
         self._event.set()
         self._event = trio.Event()
 
+    @property
+    def next(self) -> trio.Event:
+        """The next change: for who hands the waiting to another task, and must not miss one until that has begun."""
+        return self._event
+
     async def wait(self) -> None:
         await self._event.wait()
 
