@@ -143,7 +143,8 @@ class Roots:
         self.ids |= {path.name for path in (self.root / "exec" / "containers").glob("*")}
         for group in self.cgroups():
             for pid in (group / "cgroup.procs").read_text().split():
-                os.kill(int(pid), signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):  # it has just ended
+                    os.kill(int(pid), signal.SIGKILL)
         deadline = time.monotonic() + 5
         while (left := self.cgroups()) and time.monotonic() < deadline:
             for group in left:

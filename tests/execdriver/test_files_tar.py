@@ -70,7 +70,9 @@ def tree(tmp_path: Path) -> Path:
 
 def test_another_reader_finds_the_same_files(program: Path, tree: Path) -> None:
     found = members(run(program, "get", str(tree), "top"))
-    there = {str(Path("top", path.relative_to(tree))) for path in tree.rglob("*")} | {"top"}
+    # os.walk does not mind a link that leads nowhere, for being too long.
+    below = [Path(folder, name) for folder, folders, names in os.walk(tree) for name in (*folders, *names)]
+    there = {str(Path("top", path.relative_to(tree))) for path in below} | {"top"}
     assert set(found) == there
     for name, each in found.items():
         path = tree / Path(name).relative_to("top")
